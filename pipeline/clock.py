@@ -1,0 +1,137 @@
+"""Time, handed in: now, sleep and deadline. The only place that reads the system's time or sleeps.
+Everything that waits for a duration from the user's file waits here, so that a test can move it.
+Who waits, and why, is not known here."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the rest of piperun asks of time. Seconds everywhere."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes backwards. Only differences mean something."""
+        ...
+
+    def time(self) -> float:
+        """Seconds since 1970, UTC."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait that long."""
+        ...
+
+    def deadline(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
+        """Cancel what runs inside after that long and raise `TimeoutError`; None means no limit."""
+        ...
+
+
+class SystemClock:
+    """The machine's time."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def time(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float | None) -> AsyncIterator[None]:
+        async with asyncio.timeout(seconds):
+            yield
+
+
+class FakeClock:
+    """Time that stands still until `advance` moves it. One may be shared by several event loops and threads:
+    each waiter is woken on the loop it waits on."""
+
+    def __init__(self, now: float = 1_000.0, time: float = 1_700_000_000.0) -> None:
+        self._now = now
+        self._offset = time - now
+        self._lock = threading.Lock()
+        self._alarms: list[_Alarm] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def time(self) -> float:
+        return self._now + self._offset
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        moved = asyncio.Event()
+        alarm = self._set(seconds, moved.set)
+        try:
+            await moved.wait()  # ends with `advance`, or when the waiter is cancelled
+        finally:
+            self._drop(alarm)
+
+    @asynccontextmanager
+    async def deadline(self, seconds: float | None) -> AsyncIterator[None]:
+        async with asyncio.timeout(None) as limit:
+            if seconds is None:
+                yield
+                return
+            loop = asyncio.get_running_loop()
+            alarm = self._set(seconds, lambda: limit.reschedule(loop.time()))
+            try:
+                yield
+            finally:
+                self._drop(alarm)
+
+    def advance(self, seconds: float) -> None:
+        """Move time on and wake whoever waited for a moment in between. Callable from any thread."""
+        with self._lock:
+            self._now += seconds
+            due = [alarm for alarm in self._alarms if alarm.at <= self._now]
+            self._alarms = [alarm for alarm in self._alarms if alarm.at > self._now]
+        for alarm in sorted(due, key=lambda alarm: alarm.at):
+            alarm.ring()
+
+    @property
+    def waiting(self) -> int:
+        """How many sleeps and deadlines are set: lets a test wait until somebody waits."""
+        return len(self._alarms)
+
+    def _set(self, seconds: float, wake: "_Wake") -> "_Alarm":
+        alarm = _Alarm(self._now + seconds, asyncio.get_running_loop(), wake)
+        with self._lock:
+            self._alarms.append(alarm)
+        return alarm
+
+    def _drop(self, alarm: "_Alarm") -> None:
+        alarm.dropped = True
+        with self._lock:
+            if alarm in self._alarms:
+                self._alarms.remove(alarm)
+
+
+class _Wake(Protocol):
+    def __call__(self) -> object: ...
+
+
+class _Alarm:
+    __slots__ = ("at", "dropped", "loop", "wake")
+
+    def __init__(self, at: float, loop: asyncio.AbstractEventLoop, wake: _Wake) -> None:
+        self.at = at
+        self.loop = loop
+        self.wake = wake
+        self.dropped = False
+
+    def ring(self) -> None:
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._fire)
+
+    def _fire(self) -> None:
+        if not self.dropped:  # the waiter may have left between the ring and this turn of its loop
+            self.wake()

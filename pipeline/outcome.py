@@ -1,0 +1,90 @@
+"""The closed set of ways in which handling a message can end, and how an exception is read as one of them.
+What is done about it (`failure.verdict`) and by whom (`runtime.settle`) is not known here."""
+
+import re
+from dataclasses import dataclass
+
+from pipeline.errors import Reject, Retry
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The handler came to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAsked:
+    """The handler wants the message again, after `after` seconds where it said so."""
+
+    after: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The handler says that this message can never succeed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undecodable:
+    """The body could not be read or does not fit the handler's annotation; the handler was not called."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The handler did not end within the consumer's `timeout`, in seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """The pipeline is stopping and the message was not handled to its end: nobody's fault."""
+
+
+Outcome = Done | RetryAsked | Rejected | Undecodable | Failed | TimedOut | GivenBack
+
+DONE = Done()
+GIVEN_BACK = GivenBack()
+
+
+def outcome_of(error: BaseException) -> Outcome:
+    """What an exception that left a handler means."""
+    match error:
+        case Reject():
+            return Rejected(error.reason)
+        case Retry():
+            try:
+                return RetryAsked(seconds(error.after), str(error))
+            except ValueError as bad:
+                return Failed(bad)
+        case _:
+            return Failed(error)
+
+
+def seconds(duration: str | float | None) -> float | None:
+    """A duration as handlers write it, "30s" or a number of seconds. Raises `ValueError` with a sentence."""
+    if duration is None:
+        return None
+    if isinstance(duration, str):
+        found = _DURATION.fullmatch(duration)
+        if found is None:
+            raise ValueError(f'"{duration}" is not a duration; write for example "30s", "5m" or a number of seconds')
+        return float(found[1]) * _UNIT_SECONDS[found[2]]
+    if duration < 0 or duration != duration:
+        raise ValueError(f"{duration} is not a duration: it cannot be negative")
+    return float(duration)
