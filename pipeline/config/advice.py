@@ -1,0 +1,202 @@
+"""What is legal and risky: a warning with its reason. Nothing here is an error, and nothing is said of what is broken.
+A false alarm costs more than a miss: whoever is wrong about legal files is switched off."""
+
+import re
+from pathlib import Path as FilePath
+from typing import Literal
+
+from pipeline.config import arguments, broker
+from pipeline.config.address import DEFAULT_PORTS, BadUrl, parse
+from pipeline.config.nodes import ListNode, MapNode, Path, ScalarNode, at, key_place, value_place
+from pipeline.config.phrases import both
+from pipeline.config.references import BROKERS_OWN, bindings
+from pipeline.config.report import Report
+from pipeline.config.settings import Settings
+from pipeline.config.units import is_duration, seconds, spoken
+from pipeline.problems import did_you_mean
+
+_BROKERS_PATIENCE = 30 * 60.0  # seconds; RabbitMQ's default consumer timeout
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_PASSWORD = re.compile(r"://([^\s/:@]*):(?!\$\{)([^\s]+?)@")
+
+
+def advise(settings: Settings, report: Report) -> None:
+    """All warnings of one file."""
+    arguments.advise(settings, report)
+    _urls(settings, report)
+    _names(settings, report)
+    _bindings(settings, report)
+    _queues(settings, report)
+    _consumers(settings, report)
+    _files(settings, report)
+
+
+def _urls(settings: Settings, report: Report) -> None:
+    for node in broker.urls(settings.root):
+        url = parse(node.text)
+        if isinstance(url, BadUrl) or node.place.path != report.document.path:
+            continue
+        address = url.address
+        found = _PASSWORD.search(node.source)
+        at_home = address.username == "guest" and address.host in _THIS_MACHINE
+        if found and not at_home:
+            hint = "`${AMQP_URL}` or `${file:...}`"
+            report.warning("plain-password", node.place, "the password stands in the file", hint)
+        other: Literal["amqp", "amqps"] = "amqp" if address.scheme == "amqps" else "amqps"
+        if address.port == DEFAULT_PORTS[other]:
+            usual = DEFAULT_PORTS[address.scheme]
+            what = "the port without TLS" if address.scheme == "amqps" else "the port for TLS"
+            sentence = f"{address.scheme} usually listens on {usual}; {address.port} is {what}"
+            report.warning("port-and-scheme", node.place, sentence, f"port {usual}, or {other}://")
+
+
+def _names(settings: Settings, report: Report) -> None:
+    for section in ("exchanges", "queues"):
+        seen: dict[str, str] = {}
+        for key, entry in settings.objects(section):
+            folded = settings.broker_name(section, key).casefold()
+            first = seen.setdefault(folded, key)
+            if first != key and settings.broker_name(section, first) != settings.broker_name(section, key):
+                place = key_place(settings.root, (section, first))
+                sentence = (
+                    f'{section} "{key}" and "{first}" ({place.line}:{place.column}) differ in case only; '
+                    "to the broker they are two"
+                )
+                report.warning("case-only-difference", entry.key, sentence, related=place)
+
+
+def _bindings(settings: Settings, report: Report) -> None:
+    for path, node in bindings(settings):
+        exchange = node.get("exchange")
+        name = exchange.text if isinstance(exchange, ScalarNode) else ""
+        kind = BROKERS_OWN.get(name) or settings.text("exchanges", name, "type")
+        for key in _routing_keys(node):
+            if kind == "topic":
+                _pattern(key, report)
+            elif kind in ("fanout", "headers") and key.value:
+                whom = f'{"queue" if path[0] == "queues" else "exchange"} "{path[1]}"'
+                why = f"{whom} gets everything" if kind == "fanout" else "it compares `arguments` with the headers"
+                sentence = f"a {kind} exchange ignores routing keys: {why}"
+                report.warning("routing-key-ignored", key.place, sentence, "leave `routing_key` out")
+
+
+def _routing_keys(binding: MapNode) -> list[ScalarNode]:
+    node = binding.get("routing_key")
+    items = node.items if isinstance(node, ListNode) else [node]
+    return [item for item in items if isinstance(item, ScalarNode) and isinstance(item.value, str)]
+
+
+def _pattern(key: ScalarNode, report: Report) -> None:
+    for word in key.text.split("."):
+        sign = next((sign for sign in "*#" if sign in word), None)
+        if sign and word != sign:
+            meant = ".".join(sign if part == word else part for part in key.text.split("."))
+            what = {"*": "one whole word", "#": "any number of whole words"}[sign]
+            spelt = {"*": "an asterisk", "#": "a hash"}[sign]
+            sentence = f'"{sign}" stands for {what}; "{word}" only matches a key that is spelt with {spelt}'
+            report.warning("bad-pattern", key.place, sentence, f'"{meant}"')
+
+
+def _queues(settings: Settings, report: Report) -> None:
+    for queue, entry in settings.objects("queues"):
+        dead_letter = settings.value("queues", queue, "dead_letter")
+        if dead_letter is False:
+            _dropped(settings, queue, report)
+        is_target = any(
+            settings.value("queues", other, "dead_letter") == queue for other, _ in settings.objects("queues")
+        )
+        own = settings.value("queues", queue, "arguments")
+        routed = isinstance(own, dict) and "x-dead-letter-exchange" in own
+        quorum = settings.value("queues", queue, "type") == "quorum"
+        ours = settings.value("queues", queue, "declare") == "assert"
+        if quorum and ours and dead_letter is None and not is_target and not routed:
+            sentence = "from RabbitMQ 4.0 a message returned 20 times is dropped by the broker"
+            name = settings.broker_name("queues", queue)
+            report.warning(
+                "quorum-without-dead-letter",
+                entry.key,
+                sentence,
+                f"dead_letter: {name}.dlq",
+            )
+
+
+def _dropped(settings: Settings, queue: str, report: Report) -> None:
+    names = [
+        f'"{name}"'
+        for name, _ in settings.objects("consumers")
+        if settings.text("consumers", name, "queue") == queue and settings.value("consumers", name, "ack") != "none"
+    ]
+    if names:
+        plural = "s" if len(names) > 1 else ""
+        place = value_place(settings.root, ("queues", queue, "dead_letter"))
+        sentence = f"messages that fail in consumer{plural} {both(names)} are dropped"
+        report.warning("failures-dropped", place, sentence, f"dead_letter: {settings.broker_name('queues', queue)}.dlq")
+
+
+def _consumers(settings: Settings, report: Report) -> None:
+    for name, _ in settings.objects("consumers"):
+        if settings.value("consumers", name, "ack") != "none":
+            _idle(settings, name, report)
+            _slow(settings, name, report)
+
+
+def _idle(settings: Settings, name: str, report: Report) -> None:
+    concurrency, prefetch = (settings.value("consumers", name, key) for key in ("concurrency", "prefetch"))
+    written = settings.written("consumers", name, "concurrency") or settings.written("consumers", name, "prefetch")
+    if type(concurrency) is int and type(prefetch) is int and 0 < prefetch < concurrency:
+        place = value_place(settings.root, written or ("defaults", "consumers", "concurrency"))
+        sentence = f"only {prefetch} of {concurrency} can ever work, since prefetch is {prefetch}"
+        report.warning("idle-concurrency", place, sentence, f"prefetch: {concurrency}")
+
+
+def _slow(settings: Settings, name: str, report: Report) -> None:
+    timeout = settings.text("consumers", name, "timeout")
+    queue = settings.text("consumers", name, "queue") or ""
+    written: Path = settings.written("consumers", name, "timeout") or ("defaults", "consumers", "timeout")
+    if not timeout or not is_duration(timeout) or seconds(timeout) <= _BROKERS_PATIENCE or _patient(settings, queue):
+        return
+    sentence = f'RabbitMQ takes a message back after 30 minutes by default; "{name}" may hold it for {_spoken(timeout)}'
+    report.warning("slow-handler", value_place(settings.root, written), sentence)
+
+
+def _patient(settings: Settings, queue: str) -> bool:
+    """Whether the broker waits longer: it was told so, or it is a version that limits quorum queues only."""
+    own = settings.value("queues", queue, "arguments")
+    told = isinstance(own, dict) and "x-consumer-timeout" in own
+    version = at(settings.root, ("broker", "version"))
+    newest = isinstance(version, ScalarNode) and version.value == "4.3"
+    return told or (newest and settings.value("queues", queue, "type") != "quorum")
+
+
+def _spoken(duration: str) -> str:
+    text = spoken(seconds(duration))
+    return text.removesuffix("m") if text.endswith("m") else text
+
+
+def _files(settings: Settings, report: Report) -> None:
+    for name, _ in settings.objects("producers"):
+        if _text(settings, ("producers", name, "source", "type")) == "file":
+            _file(settings, ("producers", name, "source", "path"), report)
+    for key in ("ca_file", "cert_file", "key_file"):
+        _file(settings, ("broker", "tls", key), report)
+
+
+def _file(settings: Settings, path: Path, report: Report) -> None:
+    written = _text(settings, path)
+    if not written:
+        return
+    file = report.document.folder / written
+    try:
+        if file.exists():
+            return
+        beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
+    except (OSError, ValueError):
+        beside = []
+    near = did_you_mean(written, [str(FilePath(written).parent / name) for name in beside])
+    place = value_place(settings.root, path)
+    report.warning("missing-file", place, f'"{written}" does not exist on this machine', near)
+
+
+def _text(settings: Settings, path: Path) -> str | None:
+    node = at(settings.root, path)
+    return node.value if isinstance(node, ScalarNode) and isinstance(node.value, str) else None

@@ -1,0 +1,208 @@
+"""From files to pipelines: text, interpolate, validate, build, references, advice. The one function that others call.
+The details of a step are the step's; problems come back as values, and nothing is imported, connected or written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.config import agreement, arguments, broker, queues, references
+from pipeline.config.advice import advise
+from pipeline.config.build import build
+from pipeline.config.document import Document
+from pipeline.config.interpolate import interpolate, why
+from pipeline.config.model import Pipeline, Until
+from pipeline.config.nodes import MapNode, ScalarNode, at, objects
+from pipeline.config.nodes import Path as NodePath
+from pipeline.config.owner import owner
+from pipeline.config.report import Report
+from pipeline.config.settings import Settings
+from pipeline.config.text import read
+from pipeline.config.validate import validate
+from pipeline.problems import Place, Problem, did_you_mean
+
+COMMAND_LINE = "--broker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """A file by the path the user wrote; `text` where somebody else has read it already."""
+
+    path: str
+    text: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """What the command line says instead of the files."""
+
+    broker_url: str | None = None
+    until: Until | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A path to Python code as the file names it; importing it is somebody else's step."""
+
+    owner: str  # as a sentence calls it: consumer "charge"
+    key: str  # handler, lifespan or source
+    path: str
+    place: Place
+    pipeline: int  # which of the files
+    folder: Path
+    excerpt: str
+    caret: tuple[int, int]
+
+    def error(self, word: str, sentence: str, hint: str | None = None, frames: tuple[str, ...] = ()) -> Problem:
+        """A problem with this path, at its place in the file."""
+        return Problem(
+            severity="error",
+            word=word,
+            place=self.place,
+            sentence=sentence,
+            hint=hint,
+            excerpt=self.excerpt,
+            caret=self.caret,
+            frames=frames,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """`pipelines` are complete only if no problem is an error. `texts` is what was read, for worker processes."""
+
+    pipelines: tuple[Pipeline, ...]
+    problems: tuple[Problem, ...]
+    texts: tuple[Text, ...]
+    handlers: tuple[Reference, ...]
+
+    @property
+    def has_errors(self) -> bool:
+        return any(problem.severity == "error" for problem in self.problems)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One file on its way."""
+
+    document: Document
+    report: Report
+    root: MapNode | None
+
+
+def load(files: Sequence[Text], *, environment: Mapping[str, str], overrides: Overrides | None = None) -> Loaded:
+    """Read, check and build all files of one run. Never raises for what is wrong with them: that is in `problems`.
+
+    `runtime` may stand in one of the files only; every pipeline carries that one."""
+    overrides = overrides or Overrides()
+    opened = [_open(file, environment, overrides) for file in files]
+    for file in opened:
+        if file.root:
+            _check(file.root, file.report, overrides)
+    agreement.check([(file.root, file.report) for file in opened if file.root])
+    pipelines = [
+        build(file.root, file.document, file.report.secrets, overrides.until)
+        for file in opened
+        if file.root and not file.report.has_errors
+    ]
+    return Loaded(
+        pipelines=_with_one_runtime(opened, pipelines),
+        problems=tuple(problem for file in opened for problem in file.report.problems()),
+        texts=tuple(Text(path=file.document.path, text=file.document.text) for file in opened),
+        handlers=tuple(reference for number, file in enumerate(opened) for reference in _handlers(file, number)),
+    )
+
+
+def _open(file: Text, environment: Mapping[str, str], overrides: Overrides) -> _File:
+    path = Path(file.path).absolute()
+    document, unreadable = _read(file, path)
+    report = Report(document)
+    if unreadable:
+        word, sentence = unreadable
+        report.error(word, document.beginning, sentence, _near(file.path) if word == "unreadable-file" else None)
+        return _File(document=document, report=report, root=None)
+    root = read(document, report)
+    if root and overrides.broker_url is not None:
+        root = _override(root, overrides.broker_url, report)
+    if root:
+        root = interpolate(root, document, environment, report)
+    return _File(document=document, report=report, root=root)
+
+
+def _read(file: Text, path: Path) -> tuple[Document, tuple[str, str] | None]:
+    def document(text: str) -> Document:
+        return Document(path=file.path, file=path, text=text.removeprefix("\ufeff"))
+
+    if file.text is not None:
+        return document(file.text), None
+    try:
+        return document(path.read_bytes().decode("utf-8")), None
+    except UnicodeDecodeError:
+        return document(""), ("not-text", f'"{file.path}" is no UTF-8 text')
+    except (OSError, ValueError) as error:
+        return document(""), ("unreadable-file", f'cannot read "{file.path}": {why(error)}')
+
+
+def _near(path: str) -> str | None:
+    folder = Path(path).parent
+    try:
+        beside = [name for name in folder.iterdir() if name.suffix in (".yaml", ".yml", ".json")]
+    except OSError:
+        return None
+    return did_you_mean(path, [str(name) for name in beside])
+
+
+def _override(root: MapNode, url: str, report: Report) -> MapNode:
+    report.elsewhere(COMMAND_LINE, url)
+    return broker.replaced(root, url, Place(path=COMMAND_LINE, line=1, column=1, width=max(1, len(url))))
+
+
+def _check(root: MapNode, report: Report, overrides: Overrides) -> None:
+    validate(root, report)
+    if report.seen("foreign-file"):
+        return
+    settings = Settings(root)
+    broker.check(root, report)
+    arguments.check(settings, report)
+    queues.check(settings, report)
+    references.check(settings, report, overrides.until)
+    advise(settings, report)
+
+
+def _with_one_runtime(opened: Sequence[_File], pipelines: Sequence[Pipeline]) -> tuple[Pipeline, ...]:
+    written = [
+        pipeline
+        for file, pipeline in zip(opened, pipelines, strict=False)
+        if len(opened) == len(pipelines) and file.root and file.root.get("runtime") is not None
+    ]
+    return tuple(replace(pipeline, runtime=written[0].runtime) if written else pipeline for pipeline in pipelines)
+
+
+def _handlers(file: _File, number: int) -> list[Reference]:
+    """Every path to Python code in the file that is written as one."""
+    paths: list[tuple[NodePath, str]] = [(("runtime", "lifespan"), "lifespan")]
+    root = file.root
+    if root is None:
+        return []
+    for name, _ in objects(root, "producers"):
+        source: NodePath = ("producers", name, "source")
+        paths.append(((*source, "generator") if isinstance(at(root, source), MapNode) else source, "source"))
+    for name, _ in objects(root, "consumers"):
+        paths += [(("consumers", name, key), key) for key in ("handler", "lifespan")]
+    return [reference for path, key in paths if (reference := _reference(file, root, path, key, number))]
+
+
+def _reference(file: _File, root: MapNode, path: NodePath, key: str, number: int) -> Reference | None:
+    node = at(root, path)
+    if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
+        return None
+    excerpt, caret = file.report.excerpt(node.place)
+    return Reference(
+        owner=owner(path[:2]) if path[0] != "runtime" else owner(path[:1]),
+        key=key,
+        path=node.value,
+        place=node.place,
+        pipeline=number,
+        folder=file.document.folder,
+        excerpt=excerpt,
+        caret=caret,
+    )
