@@ -1,0 +1,195 @@
+"""`EmbeddedBroker`: what others may ask of the broker in the box. Puts node, server and host together; every call
+may come from any thread."""
+
+import ipaddress
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+from pipeline.clock import Clock, SystemClock
+from pipeline.embedded.connection import Connection
+from pipeline.embedded.host import Host, T
+from pipeline.embedded.node import Node
+from pipeline.embedded.refusals import Refusal
+from pipeline.embedded.server import Server
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionSeen:
+    """A client as the broker sees it: the name it gave itself, and where it comes from."""
+
+    name: str
+    peer: str
+
+
+class EmbeddedBroker:
+    """An AMQP 0-9-1 broker in memory. Between `start` and `stop` it can be reached at `url`.
+
+    It listens on loopback only, on a port of the system's choice unless one is given, and asks for a password that
+    is random unless one is given: other users of the machine can reach loopback, too. `clock` is the time of
+    messages; `link_clock` that of heartbeats and handshakes, real unless a test moves it, as clients live in real time.
+    Raises ValueError for an address that is not loopback."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        username: str = "piperun",
+        password: str | None = None,
+        vhosts: Sequence[str] = ("/",),
+        link_clock: Clock | None = None,
+    ) -> None:
+        self._address = _loopback(host)
+        self._port = port
+        self._username = username
+        self._password = password or secrets.token_urlsafe(24)
+        self._node = Node(username=username, password=self._password, vhosts=vhosts)
+        self._clock = clock or SystemClock()
+        self._link_clock = link_clock or SystemClock()
+        self._host = Host("piperun-embedded-broker")
+        self._server: Server | None = None
+
+    def __repr__(self) -> str:
+        where = f"port {self._port}" if self._host.running else "not running"
+        return f"<EmbeddedBroker {where}>"  # never the URL, which has the password
+
+    # From start to end
+
+    def start(self) -> None:
+        """Returns when the port is open. Raises OSError where it is taken. Once: what has been stopped stays so."""
+        if self._server is not None:
+            raise RuntimeError("the embedded broker was started before; make a new one")
+        self._host.start()
+        try:
+            self._port = self._host.wait_for(self._serve)
+        except BaseException:
+            self._host.stop()
+            raise
+
+    async def _serve(self) -> int:
+        server = Server(self._node, self._clock, self._link_clock)
+        port = await server.start(str(self._address), self._port)
+        self._server = server
+        return port
+
+    def stop(self) -> None:
+        """Close all connections (320, shutdown), then the port; the messages are gone. Safe to call twice."""
+        if self._server is not None and self._host.running:
+            self._host.wait_for(self._server.stop)
+        self._host.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # What it is and holds
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def password(self) -> str:
+        return self._password
+
+    @property
+    def url(self) -> str:
+        """Contains the password. Its path `/` is the virtual host `/`."""
+        return self.url_of("/")
+
+    def url_of(self, vhost: str) -> str:
+        """The URL of another virtual host."""
+        login = f"{quote(self._username, safe='')}:{quote(self._password, safe='')}"
+        host = f"[{self._address}]" if self._address.version == 6 else str(self._address)
+        path = "" if vhost == "/" else quote(vhost, safe="")
+        return f"amqp://{login}@{host}:{self._port}/{path}"
+
+    @property
+    def message_count(self) -> int:
+        """Messages in all queues, ready or handed out: what is gone with it. Keeps its value after `stop`."""
+        return self._over_there(lambda: sum(vhost.message_count for vhost in self._node.vhosts.values()))
+
+    def queue_depths(self) -> dict[str, int]:
+        """The same for each queue; those outside of `/` are named `vhost:queue`."""
+        return self._over_there(self._node.queue_depths)
+
+    def connections(self) -> list[ConnectionSeen]:
+        """The clients that are connected now."""
+        return self._over_there(
+            lambda: [
+                ConnectionSeen(name=client.connection.name, peer=client.connection.peer)
+                for client in self._running().clients
+            ]
+        )
+
+    # Control
+
+    def add_vhost(self, name: str) -> None:
+        """One that exists stays as it is."""
+        self._over_there(lambda: self._node.add_vhost(name))
+
+    def drop_connections(self) -> None:
+        """Cut the lines of all clients without a word, as a network would."""
+        self._over_there(lambda: self._running().drop())
+
+    def close_connections(
+        self, code: int = 320, reason: str = "broker forced connection closure with reason 'shutdown'"
+    ) -> None:
+        """Send connection.close to all clients."""
+        refusal = Refusal(code, reason)
+        self._each(lambda connection: connection.close(refusal))
+
+    def close_channels_consuming(
+        self, queue: str, code: int = 406, reason: str = "delivery acknowledgement timed out"
+    ) -> None:
+        """Send channel.close to each channel that has a consumer of this queue, in every virtual host."""
+        refusal = Refusal(code, reason)
+        self._each(lambda connection: connection.close_consuming(queue, refusal))
+
+    def block(self, reason: str) -> None:
+        """Raise an alarm: from now on a connection that publishes is told, and not read any more."""
+
+        def block() -> None:
+            self._node.blocked = reason
+
+        self._over_there(block)
+
+    def unblock(self) -> None:
+        """The alarm is over; what the publishers have sent meanwhile is worked off."""
+
+        def unblock() -> None:
+            self._node.blocked = None
+
+        self._over_there(unblock)
+        self._each(lambda connection: connection.go_on())
+
+    def _each(self, act: Callable[[Connection], None]) -> None:
+        self._over_there(lambda: self._running().each(act))
+
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("the embedded broker is not running; call start() first")
+        return self._server
+
+    def _over_there(self, act: Callable[[], T]) -> T:
+        """On the broker's thread while there is one; there is nobody to disturb before and after."""
+        return self._host.call(act) if self._host.running else act()
+
+
+def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    address = ipaddress.ip_address(host)
+    if not address.is_loopback:
+        raise ValueError(
+            f"the embedded broker listens on loopback only, not on {host}; use a RabbitMQ server for other machines"
+        )
+    return address
