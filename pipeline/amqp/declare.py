@@ -1,0 +1,178 @@
+"""Exchanges, queues and bindings in order, on channels that are thrown away: assert, check, skip. What the broker has
+otherwise becomes differences, all of them in one go. Nothing is ever deleted or purged; who needs the objects is not
+known here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from aiormq.abc import AbstractChannel as ClientChannel
+
+from pipeline.amqp.difference import Difference, Wish, difference, unequal, wish
+from pipeline.amqp.faults import Refused
+from pipeline.amqp.generation import Generation
+from pipeline.amqp.scratch import Scratch
+from pipeline.config.model import Binding, Exchange, Queue
+
+__all__ = ["Difference", "Topology", "compare", "declare"]
+
+_FORBIDDEN, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
+_ROUNDS = 32  # more attributes than any object has: each round adopts one of the broker's values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Model objects in the order in which they are declared, their bindings included."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+
+    @property
+    def objects(self) -> tuple[Exchange | Queue, ...]:
+        return (*self.exchanges, *self.queues)
+
+
+async def compare(generation: Generation, topology: Topology) -> tuple[Difference, ...]:
+    """What exists and is not as the file says, and what is to be checked and does not exist. Makes nothing, with one
+    exception: an object that vanishes between being found and being compared is made as the file says."""
+    async with Scratch(generation) as scratch:
+        found = [await _compared(scratch, each) for each in topology.objects if each.declare != "skip"]
+    return tuple(each for differences in found for each in differences)
+
+
+async def declare(generation: Generation, topology: Topology) -> tuple[Difference, ...]:
+    """All exchanges, then queues, then bindings of exchanges, then of queues. What cannot be declared is in the answer
+    and does not keep the rest from it. Safe to call again. Raises `ConnectionLost`."""
+    async with Scratch(generation) as scratch:
+        differences: list[Difference] = []
+        for wanted in topology.objects:
+            differences += await _declared(scratch, wanted)
+        trouble = {(each.kind, each.name) for each in differences}
+        for wanted in topology.objects:
+            if wanted.declare == "assert" and (wish(wanted).kind, wanted.name) not in trouble:
+                differences += await _bound(scratch, wanted)
+    _remember(generation, topology.queues, differences)
+    return tuple(differences)
+
+
+# Objects
+
+
+async def _declared(scratch: Scratch, wanted: Exchange | Queue) -> list[Difference]:
+    match wanted.declare:
+        case "skip":
+            return []
+        case "check":
+            return await _compared(scratch, wanted)
+        case "assert":
+            return await _asserted(scratch, wish(wanted))
+
+
+async def _compared(scratch: Scratch, wanted: Exchange | Queue) -> list[Difference]:
+    """A passive declare looks at the name only, so an ordinary one follows: no effect where all is equal."""
+    ours = wish(wanted)
+    try:
+        await scratch.ask(f"a look at {ours}", partial(_declare, wanted=ours, passive=True))
+    except Refused as refusal:
+        if refusal.code != _NOT_FOUND:
+            return [_refused(ours, refusal)]
+        return [_missing(ours)] if wanted.declare == "check" else []
+    except ValueError:
+        return [_unspeakable(ours)]
+    differences = await _asserted(scratch, ours)
+    # Who may not configure can see whether it is there, and no more.
+    return [each for each in differences if not (each.forbidden and wanted.declare == "check")]
+
+
+async def _asserted(scratch: Scratch, wanted: Wish) -> list[Difference]:
+    """A refusal names one difference; adopting the broker's value and asking again names the next."""
+    differences: list[Difference] = []
+    asked = wanted
+    for _ in range(_ROUNDS):
+        try:
+            await scratch.ask(f"the declaration of {wanted}", partial(_declare, wanted=asked))
+            break
+        except ValueError:
+            return [_unspeakable(wanted)]
+        except Refused as refusal:
+            named = unequal(refusal.text, asked) if refusal.code == _PRECONDITION_FAILED else None
+            if named is None:
+                return differences or [_refused(wanted, refusal)]
+            attribute, found = named
+            differences.append(difference(wanted, attribute, found))
+            asked = asked.adopting(attribute, found)
+    return differences
+
+
+async def _declare(channel: ClientChannel, wanted: Wish, *, passive: bool = False) -> None:
+    flags: dict[str, Any] = {
+        ("exchange_type" if name == "type" else name): value for name, value in wanted.flags.items()
+    }
+    ask: Any = channel.exchange_declare if wanted.kind == "exchange" else channel.queue_declare
+    await ask(wanted.name, **flags, arguments=dict(wanted.arguments), passive=passive)
+
+
+# Bindings
+
+
+async def _bound(scratch: Scratch, wanted: Exchange | Queue) -> list[Difference]:
+    differences = []
+    for binding in wanted.bindings:
+        try:
+            await scratch.ask(f"a binding of {wish(wanted)}", partial(_bind, wanted=wanted, binding=binding))
+        except Refused as refusal:
+            differences.append(_unbound(wish(wanted), binding, refusal))
+        except ValueError:
+            differences.append(_unspeakable(wish(wanted)))
+    return differences
+
+
+async def _bind(channel: ClientChannel, wanted: Exchange | Queue, binding: Binding) -> None:
+    bind: Any = channel.exchange_bind if isinstance(wanted, Exchange) else channel.queue_bind
+    await bind(wanted.name, binding.exchange, binding.routing_key, arguments=dict(binding.arguments))
+
+
+# Sentences
+
+
+def _refused(wanted: Wish, refusal: Refused) -> Difference:
+    match refusal.code:
+        case 403:
+            why = f"may not be declared, a right is missing: {refusal.text}; grant it, or write `declare: skip`"
+        case 405:
+            why = "cannot be used: it is exclusive to another connection, or not exclusive as the file says"
+        case _:
+            why = f"was refused by the broker: {refusal.text}"
+    forbidden = refusal.code == _FORBIDDEN
+    return Difference(kind=wanted.kind, name=wanted.name, sentence=f"{wanted} {why}", forbidden=forbidden)
+
+
+def _unbound(wanted: Wish, binding: Binding, refusal: Refused) -> Difference:
+    sentence = f'{wanted} cannot be bound to exchange "{binding.exchange}": {refusal.text}'
+    return Difference(
+        kind="exchange",
+        name=binding.exchange,
+        sentence=sentence,
+        missing=refusal.code == _NOT_FOUND,
+        forbidden=refusal.code == _FORBIDDEN,
+    )
+
+
+def _missing(wanted: Wish) -> Difference:
+    sentence = f"{wanted} is not on the broker, and `declare: check` does not make it"
+    return Difference(kind=wanted.kind, name=wanted.name, sentence=sentence, missing=True)
+
+
+def _unspeakable(wanted: Wish) -> Difference:
+    sentence = f"{wanted} has a name that the client cannot send; use ASCII letters, digits and -_.:@#,/+"
+    return Difference(kind=wanted.kind, name=wanted.name, sentence=sentence)
+
+
+def _remember(generation: Generation, queues: Iterable[Queue], differences: Sequence[Difference]) -> None:
+    """For the consumers of this generation: which queues are not theirs to consume from."""
+    for queue in queues:
+        generation.conflicts.pop(queue.name, None)
+    for each in differences:
+        if each.kind == "queue":
+            generation.conflicts.setdefault(each.name, each.sentence)
