@@ -1,0 +1,102 @@
+"""Decide what happens to a message whose handler has ended. Pure: an outcome and what the file allows go in, a verdict
+comes out. Nothing here knows queues or channels; `runtime.settle` acts."""
+
+import hashlib
+import traceback
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from pipeline.config.model import Ack
+from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, TimedOut, Undecodable
+
+Reason = Literal["max_attempts", "fatal", "no_retry", "decode", "timeout"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a message did not succeed. `error_type` and `error` are what a person searches for."""
+
+    reason: Reason
+    error_type: str
+    error: str
+    frames: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Equal for failures of one kind, so that dead letters can be grouped."""
+        return hashlib.sha256(f"{self.error_type}:{self.error}".encode(errors="replace")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """It succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """Copy it to the dead-letter queue, then acknowledge."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """It failed and the file says that failures are not kept. The only loss there is."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Nobody's fault: the broker shall deliver it again."""
+
+
+Verdict = Acknowledge | DeadLetter | Drop | GiveBack
+
+
+def decide(outcome: Outcome, *, ack: Ack, dead_letter: bool) -> Verdict:
+    """What becomes of a message. `dead_letter` is False where the file says `dead_letter: false`."""
+    match outcome:
+        case Done():
+            return Acknowledge()
+        case GivenBack():
+            return GiveBack()
+        case _:
+            failure = failure_of(outcome)
+            # With `ack: none` the broker has forgotten the message already: there is nothing left to move.
+            return DeadLetter(failure) if dead_letter and ack != "none" else Drop(failure)
+
+
+def failure_of(outcome: RetryAsked | Rejected | Undecodable | Failed | TimedOut) -> Failure:
+    match outcome:
+        case Rejected(reason):
+            return Failure(reason="fatal", error_type="Reject", error=reason)
+        case RetryAsked(_, reason):
+            return Failure(reason="no_retry", error_type="Retry", error=reason)
+        case Undecodable(reason):
+            return Failure(reason="decode", error_type="Undecodable", error=reason)
+        case TimedOut(seconds):
+            return Failure(reason="timeout", error_type="TimeoutError", error=f"no end within {seconds:g} s")
+        case Failed(error):
+            return Failure(
+                reason="max_attempts",
+                error_type=type(error).__qualname__,
+                error=_text(error),
+                frames=_frames(error),
+            )
+        case _:
+            assert_never(outcome)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # an exception class of the user's may fail to print itself
+        return "(its text cannot be shown)"
+
+
+def _frames(error: BaseException) -> tuple[str, ...]:
+    """The places of the user's own code that the exception passed, the innermost last; ours are left out."""
+    places = traceback.extract_tb(error.__traceback__)
+    ours = __file__.rsplit("failure", 1)[0]
+    return tuple(f"{place.filename}:{place.lineno} in {place.name}" for place in places if ours not in place.filename)
