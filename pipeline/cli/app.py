@@ -1,0 +1,116 @@
+"""The command line: `FILE...` as `run FILE...`, the verbs, and the one door where errors end. A verb's work stands in
+its own file."""
+
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli import exits
+from pipeline.cli.report import show
+from pipeline.cli.run import run
+from pipeline.cli.validate import validate
+from pipeline.errors import FileError, PiperunError, TopologyDiffers
+
+app = typer.Typer(
+    name="piperun",
+    no_args_is_help=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,  # errors end at the door below, and never show local variables
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_VERBS: dict[str, Callable[..., None]] = {"run": run, "validate": validate}
+_DEFAULT_FILE = Path("pipeline.yaml")
+# What the command line itself answers; everything else in the first place is a file for `run`.
+_OWN_OPTIONS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        python = f"Python {platform.python_version()}"
+        typer.echo(f"piperun {installed_version('piperun')} ({python}, {platform.system()} {platform.machine()})")
+        raise typer.Exit()
+
+
+@app.callback(
+    epilog="[bold]Examples[/bold]\n\n"
+    "[cyan]piperun configs/hello.yaml[/cyan]\n\n"
+    "   Run a pipeline; on the embedded broker, if the file names no other.\n\n"
+    "[cyan]piperun configs/hello.yaml --broker amqp://localhost[/cyan]\n\n"
+    "   The same file on RabbitMQ.\n\n"
+    "[cyan]piperun validate configs/*.yaml[/cyan]\n\n"
+    "   Check files, for CI: exit status 0, or 2 with every problem named."
+)
+def piperun(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, metavar="", help="Show the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Run RabbitMQ pipelines that are written down in YAML.
+
+    [bold]piperun FILE...[/bold] is short for [bold]piperun run FILE...[/bold]; without a FILE, ./pipeline.yaml is run.
+    """
+
+
+for _name, _verb in _VERBS.items():
+    app.command(name=_name)(_verb)
+
+
+def main() -> None:
+    """The entry point of the `piperun` command. Does not return: every way to end becomes an exit status here, and
+    every error a text for a person."""
+    arguments = _with_verb(sys.argv[1:])
+    try:
+        app(arguments or ["--help"])  # leaves by SystemExit; usage errors are its own, with status 2
+    except SystemExit as end:
+        sys.exit(exits.CONFIGURATION if arguments is None else end.code)
+    except BaseException as error:
+        sys.exit(_ended_by(_innermost(error)))
+
+
+def _with_verb(arguments: list[str]) -> list[str] | None:
+    """The arguments with their verb; None when there is nothing to do."""
+    if not arguments:
+        return ["run", str(_DEFAULT_FILE)] if _DEFAULT_FILE.exists() else None
+    if arguments[0] in _VERBS or arguments[0] in _OWN_OPTIONS:
+        return arguments
+    return ["run", *arguments]
+
+
+def _ended_by(error: BaseException) -> int:
+    match error:
+        case FileError():
+            show(error.problems)
+        case TopologyDiffers():
+            for difference in error.differences:
+                print(f"error: {difference}", file=sys.stderr)
+        case PiperunError():
+            print(f"error: {error}", file=sys.stderr)
+        case _ if exits.of_error(error) != exits.BUG:
+            print(f"error: {error}", file=sys.stderr)
+        case _:
+            _report_bug(error)
+    return exits.of_error(error)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """One error out of a group of tasks; a group of several stays what it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _report_bug(error: BaseException) -> None:
+    print("This is a bug in piperun, and none of yours. Please report it with what follows.\n", file=sys.stderr)
+    traceback.print_exception(error, file=sys.stderr)
+    python = platform.python_version()
+    print(f"\npiperun {installed_version('piperun')}, Python {python}, {platform.platform()}", file=sys.stderr)

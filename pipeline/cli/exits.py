@@ -1,0 +1,32 @@
+"""The table of exit statuses, and which end gives which."""
+
+from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
+from pipeline.runtime.run import End
+from pipeline.runtime.workers import WorkerFailed
+
+FINE = 0
+FAILED = 1  # the pipeline, a test or a check failed
+CONFIGURATION = 2  # usage or configuration
+BROKER = 3  # the broker cannot be reached, or refused us
+DIFFERS = 4  # the live broker differs from the file
+CUT_OFF = 5  # handlers had to be given up at `shutdown_timeout`
+BUG = 70  # ours, with a report
+FORCED = 130  # by a second signal; `runtime.stop` leaves with it
+
+_OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
+    (FileError, CONFIGURATION),
+    (UsageError, CONFIGURATION),
+    (BrokerError, BROKER),
+    (TopologyDiffers, DIFFERS),
+    (LifespanError, FAILED),
+)
+
+
+def of_end(end: End) -> int:
+    return {End.FINE: FINE, End.FAILED: FAILED, End.CUT_OFF: CUT_OFF}[end]
+
+
+def of_error(error: BaseException) -> int:
+    if isinstance(error, WorkerFailed):
+        return error.status if 0 < error.status <= BUG else FAILED
+    return next((status for kind, status in _OF_ERRORS if isinstance(error, kind)), BUG)

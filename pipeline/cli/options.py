@@ -1,0 +1,17 @@
+"""The options that verbs share, each described once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Pipeline files; several share one process.")]
+AppDir = Annotated[
+    Path,
+    typer.Option(
+        "--app-dir",
+        envvar="PIPERUN_APP_DIR",
+        help="Where handlers are imported from, after each file's own folder.",
+        show_default="the current folder",
+    ),
+]

@@ -1,0 +1,44 @@
+"""A progress bar on a terminal for sources that know how long they are. Listens to events, like the log."""
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from pipeline.events import Event, ProducerFailed, ProducerFinished, ProducerProgress, Summary
+
+
+class ProgressBars:
+    """One bar per producer, above which the log goes on. They leave when their producers end."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("producer.{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case ProducerProgress(producer=name, done=done, total=total, unit="bytes"):
+                self._show(name, done, total)
+            case ProducerFinished(producer=name) | ProducerFailed(producer=name):
+                self._hide(name)
+            case Summary():
+                self._progress.stop()
+            case _:
+                pass
+
+    def _show(self, name: str, done: int, total: int | None) -> None:
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=total)
+            self._progress.start()
+        self._progress.update(self._bars[name], completed=done, total=total)
+
+    def _hide(self, name: str) -> None:
+        if name in self._bars:
+            self._progress.remove_task(self._bars.pop(name))
+            if not self._bars:
+                self._progress.stop()

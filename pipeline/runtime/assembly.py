@@ -1,0 +1,242 @@
+"""The parts of one file, made and wired: links, publisher, consumers, producers. In which order they are opened and
+stopped stands in `run.py`; what each part does, in its own file."""
+
+import asyncio
+import logging
+import os
+import platform
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.amqp.consume import Subscription
+from pipeline.amqp.declare import Difference, Topology, compare, declare
+from pipeline.amqp.link import Generation, Link
+from pipeline.amqp.publish import Publisher
+from pipeline.clock import Clock
+from pipeline.config.model import Broker, FileSource, Producer
+from pipeline.errors import TopologyDiffers
+from pipeline.events import Event, TopologyConflict
+from pipeline.handlers import context
+from pipeline.handlers.call import Handler, handler
+from pipeline.handlers.context import Context
+from pipeline.handlers.limit import TimeLimit
+from pipeline.handlers.signature import CallPlan
+from pipeline.handlers.stream import StreamHandler
+from pipeline.handlers.threads import Threads
+from pipeline.ledger import ConsumerLedger, ProducerLedger
+from pipeline.runtime.consume import ConsumerRun
+from pipeline.runtime.idle import waiting
+from pipeline.runtime.outputs import Outputs
+from pipeline.runtime.plan import ConsumerPlan, LinkName
+from pipeline.runtime.prepare import Prepared
+from pipeline.runtime.process import Processor
+from pipeline.runtime.produce import ProducerRun
+from pipeline.runtime.settle import Settler
+from pipeline.sources import Source, open_source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What every part of a process shares."""
+
+    clock: Clock
+    emit: Callable[[Event], None]
+    mask: Callable[[str], str]
+    stopping: asyncio.Event
+    run_id: str
+    verbose: bool
+    embedded: bool  # whether the broker ends with the run
+    sources: bool  # whether this process runs the sources
+    first_start: bool  # whether a difference to the broker ends the run; later it is a conflict of its consumer
+    checkpoints: Path | None  # where checkpoints go instead of where the file says: for a broker that ends with the run
+
+
+class Assembly:
+    """One file of the run."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        broker: Broker,
+        consumers: list[ConsumerLedger],
+        producers: list[ProducerLedger],
+        around: Surroundings,
+    ) -> None:
+        self.prepared = prepared
+        self.plan = prepared.plan
+        self._broker = broker
+        self._around = around
+        self._first_start = around.first_start
+        self._surroundings: dict[str, context.Surroundings] = {}
+        self.streams: list[StreamHandler] = []
+        self.publisher = Publisher(clock=around.clock, emit=around.emit)
+        self.consumers = [self._consumer(*each) for each in zip(self.plan.consumers, consumers, strict=True)]
+        self.producers = [
+            self._producer(producer, ledger)
+            for producer, ledger in zip(self.plan.producers, producers, strict=True)
+            if around.sources and not ledger.finished
+        ]
+        self.links = {name: self._link(name, topology) for name, topology in self.plan.topologies.items()}
+
+    async def open(self, *, wait: bool) -> None:
+        """Connect and declare. Raises `BrokerError`, and `TopologyDiffers` with all differences at the first start."""
+        for link in self.links.values():
+            await link.open(wait=wait)
+        self._first_start = False
+
+    async def waiting(self) -> int | None:
+        """How many messages are ready in the queues that this file consumes; None when the broker cannot be asked."""
+        return await waiting(self.plan, lambda each: self.links[each.link])
+
+    def _link(self, name: LinkName, topology: Topology) -> Link:
+        subscriptions = [run.subscription for run in self.consumers if run.plan.link == name]
+        return Link(
+            broker=self._broker,
+            name=f"piperun {self.plan.pipeline.name} {name} {platform.node()}:{os.getpid()}",
+            purpose=name,
+            clock=self._around.clock,
+            emit=self._around.emit,
+            declare=lambda generation: self._declare(generation, topology),
+            parts=[self.publisher] if name == "publish" else [each for each in subscriptions if each is not None],
+        )
+
+    async def _declare(self, generation: Generation, topology: Topology) -> None:
+        if self._first_start:
+            await declare_first(generation, topology)
+            return
+        differences = await declare(generation, topology)
+        for difference in differences:
+            self._around.emit(TopologyConflict(sentence=difference.sentence))
+
+    def _consumer(self, plan: ConsumerPlan, ledger: ConsumerLedger) -> ConsumerRun:
+        around = self._around
+        settler = Settler(
+            plan=plan,
+            publisher=self.publisher,
+            ledger=ledger,
+            clock=around.clock,
+            emit=around.emit,
+            declare_again=self._declare_again(plan),
+            username=self._broker.addresses[0].username,
+            run_id=around.run_id,
+            mask=around.mask,
+        )
+        processor = Processor(
+            plan=plan,
+            publisher=self.publisher,
+            settler=settler,
+            clock=around.clock,
+            emit=around.emit,
+            limit=TimeLimit(plan.consumer.timeout, clock=around.clock, logger=_logger(plan)),
+            context=self._context(plan),
+            verbose=around.verbose,
+        )
+        call_plan = self.prepared.handlers[plan.consumer.name]
+        run = ConsumerRun(
+            plan=plan,
+            processor=processor,
+            settler=settler,
+            handlers=self._handlers(plan, call_plan),
+            in_threads=call_plan.kind in ("thread", "generator"),
+            ledger=ledger,
+            clock=around.clock,
+            emit=around.emit,
+        )
+        run.subscription = self._subscription(plan, run)
+        return run
+
+    def _subscription(self, plan: ConsumerPlan, run: ConsumerRun) -> Subscription:
+        consumer = plan.consumer
+        return Subscription(
+            consumer=consumer.name,
+            tag=f"{self.plan.pipeline.name}.{consumer.name}",
+            queue=consumer.queue,
+            prefetch=consumer.prefetch,
+            no_ack=consumer.ack == "none",
+            exclusive=consumer.exclusive,
+            arguments=consumer.arguments,
+            receive=run.receive,
+            redeclare=self._redeclare(plan),
+            clock=self._around.clock,
+            emit=self._around.emit,
+        )
+
+    def _redeclare(self, plan: ConsumerPlan) -> Callable[[Generation], Awaitable[tuple[Difference, ...]]]:
+        topology = self.plan.topology_of(plan.queue)
+        return lambda generation: declare(generation, topology)
+
+    def _declare_again(self, plan: ConsumerPlan) -> Callable[[], Awaitable[None]]:
+        """For a dead-letter queue that somebody deleted."""
+        queues = tuple(each for each in self.plan.topologies["publish"].queues if each.name == plan.dead_letter)
+
+        async def again() -> None:
+            generation = self.links["publish"].generation
+            if generation is not None:
+                await declare(generation, Topology(exchanges=(), queues=queues))
+
+        return again
+
+    def _handlers(self, plan: ConsumerPlan, call_plan: CallPlan) -> list[Handler]:
+        """One per slot. Only a loop over messages is somebody of its own; other handlers are called side by side."""
+        concurrency = plan.consumer.concurrency
+        if call_plan.is_stream:
+            streams = [StreamHandler(call_plan, clock=self._around.clock) for _ in range(concurrency)]
+            self.streams += streams
+            return list(streams)
+        threads = Threads(plan.consumer.name, concurrency)
+        return [handler(call_plan, threads=threads, clock=self._around.clock)] * concurrency
+
+    def _context(self, plan: ConsumerPlan) -> Callable[[Outputs], Context]:
+        name = plan.consumer.name
+        return lambda outputs: Context(self._surroundings[name], outputs.publish)
+
+    def give_state(self, states: Mapping[str, object]) -> None:
+        """What lifespans have made, by consumer. Comes before the first message."""
+        for plan in self.plan.consumers:
+            name = plan.consumer.name
+            self._surroundings[name] = context.Surroundings(
+                consumer=name,
+                logger=_logger(plan),
+                stopping=self._around.stopping,
+                state=states.get(name),
+                loop=asyncio.get_running_loop(),
+            )
+
+    def _producer(self, producer: Producer, ledger: ProducerLedger) -> ProducerRun:
+        around = self._around
+        return ProducerRun(
+            producer=producer,
+            source=self._source(producer),
+            publisher=self.publisher,
+            ledger=ledger,
+            clock=around.clock,
+            emit=around.emit,
+            mask=around.mask,
+        )
+
+    def _source(self, producer: Producer) -> Source:
+        settings = producer.source
+        folder = self._around.checkpoints
+        if folder is not None and isinstance(settings, FileSource):
+            settings = replace(settings, checkpoint=folder / f"{self.plan.pipeline.name}.{producer.name}.json")
+        return open_source(
+            settings,
+            producer=producer.name,
+            clock=self._around.clock,
+            keep_checkpoint=folder is not None or not self._around.embedded,
+            find=self.prepared.find,
+        )
+
+
+async def declare_first(generation: Generation, topology: Topology) -> None:
+    """Everything is compared before anything is made: a file that differs leaves no trace on the broker. Raises
+    `TopologyDiffers` with all differences."""
+    for finding in (compare, declare):
+        differences = await finding(generation, topology)
+        if differences:
+            raise TopologyDiffers([difference.sentence for difference in differences])
+
+
+def _logger(plan: ConsumerPlan) -> logging.Logger:
+    return logging.getLogger(f"piperun.consumer.{plan.consumer.name}")

@@ -1,0 +1,45 @@
+"""Publish until the broker has confirmed it: the one loop behind source items, outputs of handlers and dead-letter
+copies. How often and how long is decided here; what a message is worth is the caller's."""
+
+import random
+from collections.abc import Callable
+
+from pipeline.amqp.publish import Outgoing, Publisher
+from pipeline.clock import Clock
+from pipeline.errors import ConnectionLost, Nacked, NotConnected
+
+_FIRST_PAUSE = 0.1  # seconds
+_LONGEST_PAUSE = 5.0
+_CONNECT_WAIT = 10.0  # how long one try waits for a connection before it is asked again whether it is worth it
+
+Troubled = Callable[[str, float], None]
+
+
+class GaveUp(Exception):
+    """Raised when a message is unconfirmed and no longer worth another try."""
+
+
+async def until_confirmed(
+    publisher: Publisher,
+    outgoing: Outgoing,
+    *,
+    clock: Clock,
+    worth_it: Callable[[], bool],
+    troubled: Troubled,
+) -> None:
+    """Returns when the broker has taken the message. A refusal that another try may mend (a full queue, a lost
+    connection) is tried again under the same message id, so that a repeat can be recognised, as long as `worth_it`
+    says so; then `GaveUp` is raised. `Unroutable` and `PublishRefused` are raised at once."""
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            await publisher.send(outgoing, timeout=_CONNECT_WAIT)
+            return
+        except (Nacked, ConnectionLost, NotConnected) as error:
+            reason = str(error)
+        if not worth_it():
+            raise GaveUp(reason)
+        wait = pause * random.uniform(0.5, 1.0)
+        troubled(reason, wait)
+        await clock.sleep(wait)
+        pause = min(pause * 2, _LONGEST_PAUSE)

@@ -1,0 +1,166 @@
+"""One consumer's loop: deliveries wait here, `concurrency` slots take them in order, and at the end what has not begun
+goes back. What handling means, and which connection they came over, is not known here."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from pipeline.amqp.consume import Subscription
+from pipeline.clock import Clock
+from pipeline.errors import ChannelGone
+from pipeline.events import ConsumerPaused, ConsumerResumed, Event, HandlerAbandoned
+from pipeline.handlers.call import Handler
+from pipeline.ledger import ConsumerLedger
+from pipeline.message import Delivery
+from pipeline.runtime.plan import ConsumerPlan
+from pipeline.runtime.process import Processor
+from pipeline.runtime.settle import Case, Settler
+
+# With `ack: none` AMQP knows no prefetch: above the first number the consumer is cancelled, below the second it
+# consumes again.
+PAUSE_AT = 1_000
+RESUME_AT = 100
+# Seconds for a cancelled handler, once time is up.
+_GRACE = 1.0
+
+
+class ConsumerRun:
+    """The deliveries of one consumer, from the client's callback to their end."""
+
+    def __init__(
+        self,
+        *,
+        plan: ConsumerPlan,
+        processor: Processor,
+        settler: Settler,
+        handlers: Sequence[Handler],
+        in_threads: bool,
+        ledger: ConsumerLedger,
+        clock: Clock,
+        emit: Callable[[Event], None],
+    ) -> None:
+        self.plan = plan
+        self._processor = processor
+        self._settler = settler
+        self._handlers = handlers
+        self._in_threads = in_threads
+        self._ledger = ledger
+        self._clock = clock
+        self._emit = emit
+        self._waiting: deque[Delivery] = deque()
+        self._arrived = asyncio.Event()
+        self._in_hand: dict[int, Case] = {}
+        self._slots: list[asyncio.Task[None]] = []
+        self._draining = False
+        self._flow: asyncio.Task[None] | None = None
+        self._paused = False
+        self.subscription: Subscription | None = None
+
+    def receive(self, delivery: Delivery) -> None:
+        """From the client's callback, in one step: nothing is awaited here."""
+        self._ledger.delivered()
+        self._waiting.append(delivery)
+        self._arrived.set()
+        if self.plan.link == "consume-none" and len(self._waiting) >= PAUSE_AT and not self._paused:
+            self._turn_flow(pause=True)
+
+    def start(self, bug: Callable[[BaseException], None]) -> None:
+        """One task per slot. With `concurrency: 1` the order of the queue is kept. They stand in no task group, which
+        would wait for ever for a handler that swallows its cancellation; `bug` hears of an exception of ours."""
+
+        def ended(slot: asyncio.Task[None]) -> None:
+            if not slot.cancelled() and (error := slot.exception()) is not None:
+                bug(error)
+
+        for number, handler in enumerate(self._handlers):
+            slot = asyncio.create_task(self._slot(number, handler), name=f"{self.plan.consumer.name}-{number}")
+            slot.add_done_callback(ended)
+            self._slots.append(slot)
+
+    async def drain(self) -> None:
+        """Take nothing new, give back what has not begun, and return when the handlers have ended. With `ack: none`
+        the broker has forgotten what waits here, so it is handled to the end instead."""
+        if self.subscription is not None:
+            await self.subscription.cancel()
+        self._draining = True
+        if self.plan.link != "consume-none":
+            await self._give_back_unstarted()
+        self._arrived.set()
+        if self._slots:
+            await asyncio.wait(self._slots)
+
+    async def cut_off(self) -> int:
+        """Time is up: cancel what still runs, give it back and name it. Returns how many handlers that were."""
+        cut = list(self._in_hand.values())
+        for case in cut:
+            self._emit(
+                HandlerAbandoned(
+                    consumer=self.plan.consumer.name, message_id=case.message.message_id, thread=self._in_threads
+                )
+            )
+        for slot in self._slots:
+            slot.cancel()
+        try:
+            async with self._clock.deadline(_GRACE):
+                await asyncio.wait(self._slots)
+        except TimeoutError:
+            for case in cut:
+                await self._settler.abandon(case)
+        while self._waiting:
+            self._waiting.popleft()
+            self._ledger.dropped() if self.plan.link == "consume-none" else self._ledger.redelivery_expected()
+        return len(cut)
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether a handler still runs although it was cancelled: the process has to leave without it."""
+        return any(not slot.done() for slot in self._slots)
+
+    @property
+    def in_hand(self) -> int:
+        return len(self._waiting) + len(self._in_hand)
+
+    async def _slot(self, number: int, handler: Handler) -> None:
+        while True:
+            while not self._waiting:
+                if self._draining:
+                    return
+                self._arrived.clear()
+                await self._arrived.wait()  # ends with a delivery or with `drain`
+            delivery = self._waiting.popleft()
+            if self._paused and len(self._waiting) <= RESUME_AT:
+                self._turn_flow(pause=False)
+            if not delivery.alive and self.plan.link != "consume-none":
+                self._ledger.redelivery_expected()  # its channel is gone: another consumer gets it, or we do again
+                continue
+            case = self._in_hand[number] = Case(delivery)
+            try:
+                await self._processor.process(case, handler)
+            finally:
+                del self._in_hand[number]
+
+    async def _give_back_unstarted(self) -> None:
+        while self._waiting:
+            # The last first: the broker puts each back to its old place, whatever the order.
+            delivery = self._waiting.pop()
+            try:
+                await delivery.nack()
+                self._ledger.returned()
+            except ChannelGone:
+                self._ledger.redelivery_expected()
+
+    def _turn_flow(self, *, pause: bool) -> None:
+        self._paused = pause
+        waiting = len(self._waiting)
+        name = self.plan.consumer.name
+        self._emit(
+            ConsumerPaused(consumer=name, waiting=waiting) if pause else ConsumerResumed(consumer=name, waiting=waiting)
+        )
+        before = self._flow
+        self._flow = asyncio.create_task(self._set_flow(before, pause=pause))
+
+    async def _set_flow(self, before: asyncio.Task[None] | None, *, pause: bool) -> None:
+        if before is not None:
+            await before
+        if self.subscription is not None and not self._draining:
+            await (self.subscription.pause() if pause else self.subscription.resume())

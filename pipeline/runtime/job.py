@@ -1,0 +1,35 @@
+"""What a worker process is told, as one line of JSON over a pipe: files as they were read, so that all workers run the
+same text, and settings that were decided once. Holds passwords, hence never an argument or a variable."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from pipeline.config.model import Log
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    worker: int  # from 1, as people count
+    row: int
+    rows: int
+    files: tuple[tuple[str, str], ...]  # path as the user wrote it, and the text
+    broker_urls: tuple[str | None, ...]  # per file; None: as the file says
+    app_dir: str
+    only: tuple[str, ...]
+    run_id: str
+    sources: bool
+    shutdown_timeout: float
+    checkpoints: str | None
+    log: Log
+
+    def as_line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "Job":
+        told = json.loads(line)
+        told["files"] = tuple((path, text) for path, text in told["files"])
+        told["broker_urls"] = tuple(told["broker_urls"])
+        told["only"] = tuple(told["only"])
+        told["log"] = Log(**told["log"])
+        return cls(**told)

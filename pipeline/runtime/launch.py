@@ -1,0 +1,196 @@
+"""From prepared files to a whole run: the embedded broker, one process or a supervisor with workers, signals, the last
+line. What one process does stands in `run.py`, what the supervisor does in `workers.py`."""
+
+import asyncio
+import secrets
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.amqp.link import Generation, Link
+from pipeline.clock import Clock
+from pipeline.config.load import Loaded
+from pipeline.config.model import Broker, Log, Runtime
+from pipeline.events import Event, Notice, Summary
+from pipeline.runtime.assembly import Surroundings, declare_first
+from pipeline.runtime.broker import Brokers, brokers
+from pipeline.runtime.idle import until_idle, waiting
+from pipeline.runtime.job import Job
+from pipeline.runtime.plan import Plan
+from pipeline.runtime.prepare import Prepared
+from pipeline.runtime.run import End, Wanted, run
+from pipeline.runtime.stop import Stop, on_signals
+from pipeline.runtime.table import Table
+from pipeline.runtime.workers import Supervisor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Everything that was decided before anything connects."""
+
+    loaded: Loaded
+    prepared: tuple[Prepared, ...]
+    runtime: Runtime
+    log: Log
+    app_dir: Path
+    only: tuple[str, ...]
+    progress: bool
+    clock: Clock
+    emit: Callable[[Event], None]
+    mask: Callable[[str], str]
+    leave: Callable[[End], None]  # end the process at once, without waiting for handlers that cannot be stopped
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        return tuple(each.plan for each in self.prepared)
+
+
+def launch(wanted: Launch) -> End:
+    """Run to the end, and say what became of everything. Raises `BrokerError`, `TopologyDiffers`, `LifespanError`,
+    `WorkerFailed`."""
+    with ExitStack() as stack:
+        at = stack.enter_context(brokers([each.pipeline for each in wanted.plans], wanted.clock))
+        if at.embedded is not None:
+            wanted.emit(Notice(subject="broker", sentence=_MEMORY_ONLY))
+        if wanted.runtime.workers:
+            checkpoints = stack.enter_context(tempfile.TemporaryDirectory(prefix="piperun-"))
+            return asyncio.run(_supervise(wanted, at, Path(checkpoints)))
+        return asyncio.run(_run_here(wanted, at))
+
+
+_MEMORY_ONLY = "running on the embedded broker, in memory only: what it holds is gone when this ends"
+
+
+async def _run_here(wanted: Launch, at: Brokers) -> End:
+    started = wanted.clock.now()
+    table = Table(wanted.plans, rows=1)
+    stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
+    around = Surroundings(
+        clock=wanted.clock,
+        emit=wanted.emit,
+        mask=wanted.mask,
+        stopping=asyncio.Event(),
+        run_id=secrets.token_hex(4),
+        verbose=wanted.log.level == "debug",
+        sources=True,
+        first_start=True,
+        embedded=at.embedded is not None,
+        checkpoints=None,
+    )
+    task = Wanted(
+        until_idle=wanted.runtime.until == "idle",
+        wait_for_broker=wanted.runtime.startup == "wait",
+        progress=wanted.progress,
+    )
+    with on_signals(stop):
+        ended = await run(wanted.prepared, at.of_files, table.rows[0], stop, around, task)
+        _say_what_became(wanted, at, table, started)
+        if ended.left_behind:
+            wanted.leave(ended.end)
+        return ended.end
+
+
+def _say_what_became(wanted: Launch, at: Brokers, table: Table, started: float) -> None:
+    wanted.emit(
+        Summary(
+            seconds=wanted.clock.now() - started,
+            consumers=table.consumer_totals(),
+            producers=table.producer_totals(),
+            gone_with_broker=at.embedded.message_count if at.embedded is not None else None,
+        )
+    )
+
+
+async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
+    started = wanted.clock.now()
+    stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
+    run_id = secrets.token_hex(4)
+
+    def job(row: int) -> Job:
+        return Job(
+            worker=row + 1,
+            row=row,
+            rows=wanted.runtime.workers,
+            files=tuple((each.path, each.text or "") for each in wanted.loaded.texts),
+            broker_urls=at.urls,
+            app_dir=str(wanted.app_dir),
+            only=wanted.only,
+            run_id=run_id,
+            sources=row == 0,
+            shutdown_timeout=wanted.runtime.shutdown_timeout,
+            checkpoints=str(checkpoints) if at.embedded is not None else None,
+            log=wanted.log,
+        )
+
+    supervisor = Supervisor(
+        count=wanted.runtime.workers,
+        plans=wanted.plans,
+        job=job,
+        stop=stop,
+        clock=wanted.clock,
+        emit=wanted.emit,
+    )
+    with on_signals(stop, forced=supervisor.kill_all):
+        watch = _Watch(wanted, at.of_files, supervisor, stop)
+        try:
+            end = await supervisor.run() if await stop.unless_requested(watch.open()) else End.FINE
+        finally:
+            await watch.close()
+        _say_what_became(wanted, at, supervisor.table, started)
+        return end
+
+
+class _Watch:
+    """The supervisor's own connections: they declare everything before the first worker starts, so that a difference
+    ends the run before anything is consumed, and they see when there is nothing left to do."""
+
+    def __init__(self, wanted: Launch, at: Sequence[Broker], supervisor: Supervisor, stop: Stop) -> None:
+        self._wanted = wanted
+        self._supervisor = supervisor
+        self._stop = stop
+        self._links = [self._link(plan, broker) for plan, broker in zip(wanted.plans, at, strict=True)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        for link in self._links:
+            await link.open(wait=self._wanted.runtime.startup == "wait")
+        self._tasks = [asyncio.create_task(link.keep()) for link in self._links]
+        if self._wanted.runtime.until == "idle" and any(plan.consumers for plan in self._wanted.plans):
+            self._tasks.append(asyncio.create_task(self._stop_when_idle()))
+
+    async def close(self) -> None:
+        for link in self._links:
+            await link.close(timeout=1.0)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _stop_when_idle(self) -> None:
+        looks = [_look(link, plan) for link, plan in zip(self._links, self._wanted.plans, strict=True)]
+        await until_idle(self._supervisor.table.rows, looks, self._wanted.clock)
+        self._stop.request("nothing is left to do")
+
+    def _link(self, plan: Plan, broker: Broker) -> Link:
+        first = True
+
+        async def declare_once(generation: Generation) -> None:
+            nonlocal first
+            if first:
+                await declare_first(generation, plan.topologies["publish"])
+                first = False
+
+        return Link(
+            broker=broker,
+            name=f"piperun {plan.pipeline.name} supervisor",
+            purpose="supervisor",
+            clock=self._wanted.clock,
+            emit=self._wanted.emit,
+            declare=declare_once,
+            parts=[],
+        )
+
+
+def _look(link: Link, plan: Plan) -> Callable[[], Awaitable[int | None]]:
+    return lambda: waiting(plan, lambda _: link)

@@ -1,0 +1,45 @@
+"""From a value to a message on its way out: the body encoded, the properties that `publish` asks for, the target. Who
+made the value, and when it counts as sent, is not known here."""
+
+from pipeline.amqp.publish import Outgoing
+from pipeline.codec import encode
+from pipeline.config.model import Publish
+from pipeline.message import Message
+
+
+def outgoing(value: object, publish: Publish, *, message_id: str) -> Outgoing:
+    """`value` as `publish` says. A `Message` keeps what it carries itself: its exchange, routing key, headers and
+    properties overrule, and its own `message_id` stays. Raises `codec.EncodeError` for what cannot be a body."""
+    message = value if isinstance(value, Message) else Message(value)
+    body, content_type = encode(message.body)
+    return Outgoing(
+        exchange=publish.exchange if message.exchange is None else message.exchange,
+        routing_key=_routing_key(message, publish),
+        mandatory=publish.mandatory,
+        message=Message(
+            body,
+            headers={**publish.headers, **message.headers},
+            content_type=message.content_type or publish.content_type or content_type,
+            content_encoding=message.content_encoding or publish.content_encoding,
+            delivery_mode=message.delivery_mode or publish.delivery_mode,
+            priority=publish.priority if message.priority is None else message.priority,
+            correlation_id=message.correlation_id or publish.correlation_id,
+            reply_to=message.reply_to or publish.reply_to,
+            expiration=_expiration(message, publish),
+            message_id=message.message_id or message_id,
+            timestamp=message.timestamp,
+            type=message.type or publish.type,
+            user_id=message.user_id,
+            app_id=message.app_id or publish.app_id,
+        ),
+    )
+
+
+def _routing_key(message: Message, publish: Publish) -> str:
+    return publish.routing_key if message.routing_key is None else message.routing_key
+
+
+def _expiration(message: Message, publish: Publish) -> int | None:
+    if message.expiration is not None:
+        return message.expiration
+    return None if publish.expiration is None else round(publish.expiration * 1000)

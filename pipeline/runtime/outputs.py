@@ -1,0 +1,143 @@
+"""What one message's handler sends out: each output under an id of its own, all of them confirmed before the message is
+acknowledged. What handling means, and what becomes of the message, is not known here."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from pipeline.amqp.publish import Outgoing, Publisher
+from pipeline.clock import Clock
+from pipeline.config.model import Publish
+from pipeline.errors import ChannelGone
+from pipeline.message import Message
+from pipeline.runtime.confirm import GaveUp, Troubled, until_confirmed
+from pipeline.runtime.outgoing import outgoing
+
+# A generator may yield without an end: it is asked for more only while fewer of its outputs are unconfirmed.
+_UNCONFIRMED_MOST = 100
+
+
+class Outputs:
+    """The outputs of one message. Ids are `<input id>:<consumer>:<n>`: a repeat after a failure gives them again."""
+
+    __slots__ = (
+        "_clock",
+        "_consumer",
+        "_count",
+        "_input",
+        "_publish",
+        "_publisher",
+        "_sending",
+        "_troubled",
+        "_worth_it",
+    )
+
+    def __init__(
+        self,
+        message: Message,
+        *,
+        consumer: str,
+        publish: Publish | None,
+        publisher: Publisher,
+        clock: Clock,
+        worth_it: Callable[[], bool],
+        troubled: Troubled,
+    ) -> None:
+        self._input = message
+        self._consumer = consumer
+        self._publish = publish
+        self._publisher = publisher
+        self._clock = clock
+        self._worth_it = worth_it
+        self._troubled = troubled
+        self._sending: set[asyncio.Task[None]] = set()
+        self._count = 0
+
+    async def add(self, value: object) -> None:
+        """Send it on as the consumer's `publish` says; returns before it is confirmed. Raises what an earlier output
+        failed with, so that a generator ends early."""
+        assert self._publish is not None
+        self._begin(outgoing(value, self._publish, message_id=self._next_id()))
+        while len(self._sending) >= _UNCONFIRMED_MOST:
+            await self._some_confirmed(asyncio.FIRST_COMPLETED)
+
+    async def publish(
+        self,
+        body: object,
+        *,
+        exchange: str | None,
+        routing_key: str | None,
+        queue: str | None,
+        headers: Mapping[str, object] | None,
+    ) -> None:
+        """What `context.publish` does: send it where it is told, and return when it is confirmed."""
+        target = _target(self._publish, exchange=exchange, routing_key=routing_key, queue=queue)
+        value = body if isinstance(body, Message) else Message(body)
+        value.headers |= headers or {}
+        task = self._begin(outgoing(value, target, message_id=self._next_id()))
+        await asyncio.shield(task)
+
+    async def confirmed(self) -> None:
+        """Returns when everything that was sent is confirmed. Raises what the first failure was: `PublishError`, or
+        `ChannelGone` when the input's own channel ended meanwhile."""
+        while self._sending:
+            await self._some_confirmed(asyncio.ALL_COMPLETED)
+
+    def forget(self) -> None:
+        """The message will come again: what is not out yet need not go out now."""
+        for task in self._sending:
+            task.cancel()
+
+    def _begin(self, out: Outgoing) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._send(out))
+        self._sending.add(task)
+        return task
+
+    async def _send(self, out: Outgoing) -> None:
+        try:
+            await until_confirmed(
+                self._publisher, out, clock=self._clock, worth_it=self._worth_it, troubled=self._troubled
+            )
+        except GaveUp as gave_up:
+            raise ChannelGone(str(gave_up)) from None
+
+    async def _some_confirmed(self, when: str) -> None:
+        done, self._sending = await asyncio.wait(self._sending, return_when=when)
+        for task in done:
+            task.result()
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"{self._input.message_id or uuid.uuid4().hex}:{self._consumer}:{self._count}"
+
+
+def _target(publish: Publish | None, *, exchange: str | None, routing_key: str | None, queue: str | None) -> Publish:
+    if queue is not None:
+        exchange, routing_key = "", queue
+    if publish is None:
+        if exchange is None:
+            raise ValueError("context.publish needs queue= or exchange=: this consumer has no `publish` in the file")
+        return replace(_PLAIN, exchange=exchange, routing_key=routing_key or "")
+    return replace(
+        publish,
+        exchange=publish.exchange if exchange is None else exchange,
+        routing_key=publish.routing_key if routing_key is None else routing_key,
+    )
+
+
+_PLAIN = Publish(
+    exchange="",
+    routing_key="",
+    mandatory=True,
+    delivery_mode="persistent",
+    headers={},
+    content_type=None,
+    content_encoding=None,
+    priority=None,
+    expiration=None,
+    correlation_id=None,
+    reply_to=None,
+    type=None,
+    app_id=None,
+)

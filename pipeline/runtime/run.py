@@ -1,0 +1,251 @@
+"""One process of a run: open in order, start, wait until told or idle, stop in order. The list of steps here is the
+documentation; the steps stand below in the same order. Terminals and other processes are not known here."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from pipeline.config.model import Broker
+from pipeline.errors import LifespanError
+from pipeline.events import ProducerProgress, Ready, Stopping
+from pipeline.handlers.lifespan import open as open_lifespan
+from pipeline.runtime.assembly import Assembly, Surroundings
+from pipeline.runtime.consume import ConsumerRun
+from pipeline.runtime.idle import until_idle
+from pipeline.runtime.prepare import Prepared
+from pipeline.runtime.produce import ProducerRun
+from pipeline.runtime.stop import Stop
+from pipeline.runtime.table import Phase, Row
+
+# Of the time to stop: so long consumers go on while the last confirms of the sources arrive.
+_CONFIRM_SHARE = 0.25
+_PROGRESS_EVERY = 0.2  # seconds
+
+
+class End(IntEnum):
+    """How a run ended. A worker process says it to its supervisor as its exit status."""
+
+    FINE = 0
+    FAILED = 1  # a producer failed for good
+    CUT_OFF = 5  # handlers were given up at `shutdown_timeout`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """`left_behind`: a handler still runs although it was cancelled, and nothing may wait for it any more."""
+
+    end: End
+    left_behind: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What this process is to do beyond the files. `until_idle`: it watches for idleness itself."""
+
+    until_idle: bool
+    wait_for_broker: bool
+    progress: bool
+
+
+async def run(
+    prepared: Sequence[Prepared], brokers: Sequence[Broker], row: Row, stop: Stop, around: Surroundings, wanted: Wanted
+) -> Ended:
+    """Run until `stop` is requested, the pipeline is idle, or a producer fails for good. Raises `BrokerError` and
+    `TopologyDiffers` at the first start, and `LifespanError`."""
+    process = _Process(prepared, brokers, row, stop, around, wanted)
+    if not await process.opened():
+        return Ended(end=End.FINE)
+    async with asyncio.TaskGroup() as tasks:
+        process.keep_publishing(tasks)
+        if await process.entered_lifespans():
+            await process.consume(tasks)
+            process.produce(tasks)
+            await process.until_stopped(tasks)
+        return await process.shut_down(tasks)
+    raise AssertionError("the group is left by the return above")
+
+
+class _Process:
+    def __init__(
+        self,
+        prepared: Sequence[Prepared],
+        brokers: Sequence[Broker],
+        row: Row,
+        stop: Stop,
+        around: Surroundings,
+        wanted: Wanted,
+    ) -> None:
+        parts = zip(prepared, brokers, row.consumers, row.producers, strict=True)
+        self._assemblies = [Assembly(*part, around) for part in parts]
+        self._consumers: list[ConsumerRun] = [run for each in self._assemblies for run in each.consumers]
+        self._producers: list[ProducerRun] = [run for each in self._assemblies for run in each.producers]
+        self._row = row
+        self._stop = stop
+        self._around = around
+        self._wanted = wanted
+        self._lifespans = AsyncExitStack()
+        self._watching: list[asyncio.Task[None]] = []
+        self._bugs: asyncio.Queue[BaseException] = asyncio.Queue()
+        row.sources_left = len(self._producers)
+
+    # Opening
+
+    async def opened(self) -> bool:
+        """Connect and declare everything, before anything is consumed. False: told to stop meanwhile."""
+        try:
+            if await self._stop.unless_requested(self._open()):
+                return True
+        except BaseException:
+            await self._close_links()
+            raise
+        await self._close_links()
+        return False
+
+    async def _open(self) -> None:
+        for assembly in self._assemblies:
+            await assembly.open(wait=self._wanted.wait_for_broker)
+
+    def keep_publishing(self, tasks: asyncio.TaskGroup) -> None:
+        for assembly in self._assemblies:
+            tasks.create_task(assembly.links["publish"].keep())
+
+    async def entered_lifespans(self) -> bool:
+        """What handlers find in `context.state`. False: told to stop meanwhile."""
+        return await self._stop.unless_requested(self._enter_lifespans())
+
+    async def _enter_lifespans(self) -> None:
+        for assembly in self._assemblies:
+            prepared = assembly.prepared
+            shared = await self._enter(prepared.lifespan)
+            own = {name: await self._enter(lifespan) for name, lifespan in prepared.lifespans.items()}
+            assembly.give_state({name: own.get(name, shared) for name in prepared.handlers})
+
+    async def _enter(self, lifespan: object) -> object:
+        if lifespan is None:
+            return None
+        try:
+            return await self._lifespans.enter_async_context(open_lifespan(lifespan))
+        except Exception as error:
+            raise LifespanError(f"a lifespan failed: {type(error).__name__}: {error}") from error
+
+    # Running
+
+    async def consume(self, tasks: asyncio.TaskGroup) -> None:
+        """Every consumer is registered at the broker when this returns, or in conflict and reported."""
+        self._watching.append(tasks.create_task(self._raise_bugs()))
+        for run in self._consumers:
+            run.start(self._bugs.put_nowait)
+        for assembly in self._assemblies:
+            for name, link in assembly.links.items():
+                if name != "publish":
+                    tasks.create_task(link.keep())
+        await self._stop.unless_requested(self._started())
+        self._row.phase = Phase.READY
+        self._around.emit(
+            Ready(
+                pipelines=tuple(each.plan.pipeline.name for each in self._assemblies),
+                consumers=len(self._consumers),
+                producers=len(self._producers),
+            )
+        )
+
+    async def _raise_bugs(self) -> None:
+        """An exception of ours in a slot ends the run, as it would in a task of the group."""
+        raise await self._bugs.get()
+
+    async def _started(self) -> None:
+        for assembly in self._assemblies:
+            await assembly.publisher.wait_ready()
+        for run in self._consumers:
+            assert run.subscription is not None
+            await run.subscription.wait_started()
+
+    def produce(self, tasks: asyncio.TaskGroup) -> None:
+        self._watching.append(tasks.create_task(self._run_producers()))
+
+    async def _run_producers(self) -> None:
+        async with asyncio.TaskGroup() as producing:
+            for run in self._producers:
+                producing.create_task(self._run_producer(run))
+            if self._wanted.progress and self._producers:
+                producing.create_task(self._show_progress())
+        if not self._consumers:
+            self._stop.request("there is nothing more to send" if self._producers else "everything is declared")
+
+    async def _run_producer(self, run: ProducerRun) -> None:
+        await run.run()
+        self._row.sources_left -= 1
+        if run.failure is not None:
+            self._stop.request(f"producer.{run.producer.name} failed")
+
+    async def _show_progress(self) -> None:
+        while not all(run.finished for run in self._producers):
+            for run in self._producers:
+                if (progress := run.source.progress()) is not None:
+                    done, total, unit = progress
+                    self._around.emit(ProducerProgress(producer=run.producer.name, done=done, total=total, unit=unit))
+            await self._around.clock.sleep(_PROGRESS_EVERY)
+
+    async def until_stopped(self, tasks: asyncio.TaskGroup) -> None:
+        """The one wait of a run without a deadline: for a signal, a failed producer, or idleness."""
+        if self._wanted.until_idle and self._consumers:
+            self._watching.append(tasks.create_task(self._stop_when_idle()))
+        await self._stop.event.wait()
+
+    async def _stop_when_idle(self) -> None:
+        await until_idle([self._row], [each.waiting for each in self._assemblies], self._around.clock)
+        self._stop.request("nothing is left to do")
+
+    # Stopping, in the order that loses nothing and repeats little
+
+    async def shut_down(self, tasks: asyncio.TaskGroup) -> Ended:
+        """All of it within `shutdown_timeout` from the request."""
+        self._begin_stopping()
+        await self._end_sources()
+        cut_off = await self._drain(tasks)
+        for run in self._producers:
+            run.cut_off()
+        await self._bounded([self._lifespans.aclose()], self._stop.remaining)
+        await self._close_links()
+        for task in self._watching:
+            task.cancel()
+        failed = any(run.failure is not None for run in self._producers)
+        return Ended(
+            end=End.FAILED if failed else End.CUT_OFF if cut_off else End.FINE,
+            left_behind=any(run.left_behind for run in self._consumers),
+        )
+
+    def _begin_stopping(self) -> None:
+        self._row.phase = Phase.STOPPING
+        self._around.stopping.set()
+        self._around.emit(Stopping(reason=self._stop.reason, shutdown_timeout=self._stop.shutdown_timeout))
+
+    async def _end_sources(self) -> None:
+        for run in self._producers:
+            run.end_source()
+        waiting = [run.settled() for run in self._producers]
+        await self._bounded(waiting, self._stop.remaining * _CONFIRM_SHARE)
+
+    async def _drain(self, tasks: asyncio.TaskGroup) -> int:
+        """Handlers end, the unstarted go back; what still runs when time is up is given back, too."""
+        draining = {tasks.create_task(run.drain()): run for run in self._consumers}
+        waiting = [asyncio.wait(set(draining))] if draining else []
+        await self._bounded([*waiting, *(run.settled() for run in self._producers)], self._stop.remaining_for_work)
+        late = [run for task, run in draining.items() if not task.done()]
+        return sum([await run.cut_off() for run in late])
+
+    async def _close_links(self) -> None:
+        links = [link for assembly in self._assemblies for link in assembly.links.values()]
+        # At least a moment, so that the broker gets what is already in the socket.
+        await asyncio.gather(*(link.close(timeout=max(0.5, self._stop.remaining)) for link in links))
+
+    async def _bounded(self, steps: Iterable[Coroutine[Any, Any, object]], seconds: float) -> None:
+        """All of them, or as far as they get."""
+        try:
+            async with self._around.clock.deadline(seconds):
+                await asyncio.gather(*steps)
+        except TimeoutError:
+            pass

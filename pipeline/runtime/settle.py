@@ -1,0 +1,196 @@
+"""Carry a verdict out: the only code that acknowledges. Publish, wait for the confirm, then ack: a message can come
+twice, it cannot get lost. Why it was decided is not known here."""
+
+from collections.abc import Awaitable, Callable
+from typing import assert_never
+
+from pipeline.amqp.publish import Outgoing, Publisher
+from pipeline.clock import Clock
+from pipeline.errors import ChannelGone, PublishRefused, SettlementError, Unroutable
+from pipeline.events import Event, MessageFailed, RedeliveryExpected, SettleTroubled
+from pipeline.failure.headers import dead_letter_copy
+from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
+from pipeline.ledger import ConsumerLedger
+from pipeline.message import Delivery, Message
+from pipeline.runtime.confirm import GaveUp, until_confirmed
+from pipeline.runtime.plan import ConsumerPlan
+
+# Half of RabbitMQ's default consumer timeout (30 min): longer than that a delivery is not held for a copy that cannot
+# be confirmed, since the broker would close the channel over it, with every other delivery on it.
+_LONGEST_HOLD = 900.0
+_REFUSED_PAUSE = 5.0
+
+
+class Case:
+    """One delivery between its arrival and its end. `begun` is the gate: who comes second has come too late."""
+
+    __slots__ = ("begun", "delivery", "over")
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.begun = False
+        self.over = False
+
+    @property
+    def message(self) -> Message:
+        return self.delivery.message
+
+
+class Settler:
+    """Settles the deliveries of one consumer, each exactly once, and counts each exactly once."""
+
+    def __init__(
+        self,
+        *,
+        plan: ConsumerPlan,
+        publisher: Publisher,
+        ledger: ConsumerLedger,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        declare_again: Callable[[], Awaitable[None]],
+        username: str,
+        run_id: str,
+        mask: Callable[[str], str],
+    ) -> None:
+        self._plan = plan
+        self._publisher = publisher
+        self._ledger = ledger
+        self._clock = clock
+        self._emit = emit
+        self._declare_again = declare_again
+        self._username = username
+        self._run_id = run_id
+        self._mask = mask
+
+    async def settle(self, case: Case, verdict: Verdict) -> None:
+        """Raises `SettlementError` when the delivery was settled before. A channel that has ended is no error: the
+        delivery is counted as one that the broker delivers again."""
+        if case.begun:
+            raise SettlementError("this message was settled already; each is settled once")
+        case.begun = True
+        try:
+            await self._carry_out(case, verdict)
+        except ChannelGone:
+            self._ledger.redelivery_expected()
+            self._emit(RedeliveryExpected(consumer=self._plan.consumer.name, message_id=case.message.message_id))
+        case.over = True
+
+    async def abandon(self, case: Case) -> None:
+        """Give back what is not settled yet, whatever it was about to become: time is up. Raises nothing."""
+        if case.over:
+            return
+        case.begun = case.over = True
+        if self._plan.consumer.ack == "none":
+            self._ledger.dropped()
+            return
+        try:
+            await case.delivery.nack()
+            self._ledger.returned()
+        except (ChannelGone, SettlementError):  # the second: an ack was on its way when time was up
+            self._ledger.redelivery_expected()
+
+    async def _carry_out(self, case: Case, verdict: Verdict) -> None:
+        delivery = case.delivery
+        acknowledged = self._plan.consumer.ack != "none"
+        match verdict:
+            case Acknowledge():
+                if acknowledged:
+                    await delivery.ack()
+                self._ledger.done()
+            case DeadLetter(failure):
+                await self._dead_letter(case, failure)
+            case Drop(failure):
+                if acknowledged:
+                    await delivery.ack()
+                self._ledger.dropped()
+                self._tell(case.message, failure, "it is DROPPED", dropped=True)
+            case GiveBack():
+                if acknowledged:
+                    await delivery.nack()
+                    self._ledger.returned()
+                else:
+                    self._ledger.dropped()
+            case _:
+                assert_never(verdict)
+
+    async def _dead_letter(self, case: Case, failure: Failure) -> None:
+        target = self._plan.dead_letter
+        assert target is not None, "decide() dead-letters only where there is a dead-letter queue"
+        copy = dead_letter_copy(
+            case.message,
+            failure,
+            consumer=self._plan.consumer.name,
+            run_id=self._run_id,
+            milliseconds=round(self._clock.time() * 1000),
+            username=self._username,
+            mask=self._mask,
+        )
+        if copy.message_id is None:
+            # The client matches returns by message id, and repeats can only be recognised by one.
+            copy.message_id = f"{self._run_id}:{failure.digest}:{id(case):x}"
+        if await self._confirmed(case, Outgoing(exchange="", routing_key=target, message=copy, mandatory=True)):
+            await case.delivery.ack()
+            self._ledger.dead_lettered()
+            self._tell(case.message, failure, f'it is copied to dead-letter queue "{target}"', dropped=False)
+        else:
+            await case.delivery.reject(requeue=True)
+            self._ledger.returned()
+
+    async def _confirmed(self, case: Case, outgoing: Outgoing) -> bool:
+        """Whether the copy is safe. False: it cannot be made safe and its time is up. Raises `ChannelGone`."""
+        started = self._clock.now()
+
+        def worth_it() -> bool:
+            return case.delivery.alive and self._clock.now() - started < _LONGEST_HOLD
+
+        declared_again = False
+        while worth_it():
+            try:
+                await until_confirmed(
+                    self._publisher,
+                    outgoing,
+                    clock=self._clock,
+                    worth_it=worth_it,
+                    troubled=lambda reason, pause: self._trouble(case.message, reason, pause),
+                )
+                return True
+            except GaveUp:
+                break
+            except Unroutable as error:
+                if not declared_again:  # somebody deleted the dead-letter queue
+                    declared_again = True
+                    await self._declare_again()
+                    continue
+                reason = str(error)
+            except PublishRefused as error:
+                reason = str(error)
+            self._trouble(case.message, reason, _REFUSED_PAUSE)
+            await self._clock.sleep(_REFUSED_PAUSE)
+        if not case.delivery.alive:
+            raise ChannelGone("the channel ended while a copy waited for its confirm")
+        return False
+
+    def _trouble(self, message: Message, reason: str, pause: float) -> None:
+        self._emit(
+            SettleTroubled(
+                consumer=self._plan.consumer.name,
+                message_id=message.message_id,
+                reason=self._mask(reason),
+                next_attempt=pause,
+            )
+        )
+
+    def _tell(self, message: Message, failure: Failure, fate: str, *, dropped: bool) -> None:
+        body = message.body
+        self._emit(
+            MessageFailed(
+                consumer=self._plan.consumer.name,
+                message_id=message.message_id,
+                reason=failure.reason,
+                error=self._mask(f"{failure.error_type}: {failure.error}"),
+                fate=fate,
+                dropped=dropped,
+                frames=failure.frames,
+                body=body if isinstance(body, bytes) else b"",
+            )
+        )

@@ -1,0 +1,98 @@
+"""The numbers of every worker, in memory that processes share: a row each, so that what a killed worker had in hand can
+still be read. Integers only; what they are counted for stands in `ledger.py`."""
+
+import mmap
+from collections.abc import Sequence
+from enum import IntEnum
+from itertools import chain
+
+from pipeline.ledger import CONSUMER_TERMS, WIDTH, ConsumerLedger, ProducerLedger, total
+from pipeline.runtime.plan import Plan
+
+_CELL = 8  # bytes
+
+
+class Phase(IntEnum):
+    """How far a worker has come. It only ever grows, until the supervisor clears the row for the next one."""
+
+    STARTING = 0
+    READY = 1
+    STOPPING = 2
+
+
+class Row:
+    """One worker's part: its phase, how many of its sources still run, and its ledgers in the order of the plans."""
+
+    def __init__(self, cells: memoryview, plans: Sequence[Plan]) -> None:
+        self._cells = cells
+        at = _HEAD
+        self.consumers: list[list[ConsumerLedger]] = []
+        self.producers: list[list[ProducerLedger]] = []
+        for plan in plans:
+            self.consumers.append([ConsumerLedger(cells[at + n * WIDTH :][:WIDTH]) for n in range(len(plan.consumers))])
+            at += len(plan.consumers) * WIDTH
+            self.producers.append([ProducerLedger(cells[at + n * WIDTH :][:WIDTH]) for n in range(len(plan.producers))])
+            at += len(plan.producers) * WIDTH
+
+    @property
+    def phase(self) -> Phase:
+        return Phase(self._cells[0])
+
+    @phase.setter
+    def phase(self, phase: Phase) -> None:
+        self._cells[0] = phase
+
+    @property
+    def sources_left(self) -> int:
+        return self._cells[1]
+
+    @sources_left.setter
+    def sources_left(self, count: int) -> None:
+        self._cells[1] = count
+
+    @property
+    def in_hand(self) -> int:
+        return sum(ledger.in_hand for ledger in chain.from_iterable(self.consumers))
+
+    @property
+    def pending(self) -> int:
+        return sum(ledger.pending for ledger in chain.from_iterable(self.producers))
+
+    @property
+    def delivered(self) -> int:
+        return sum(ledger.numbers()["delivered"] for ledger in chain.from_iterable(self.consumers))
+
+    def clear_phase(self) -> None:
+        """For the next worker of this row: the numbers stay and go on."""
+        self._cells[0] = Phase.STARTING
+        self._cells[1] = 0
+
+
+_HEAD = 2
+
+
+class Table:
+    """All rows. Made by whoever starts the workers; a worker opens it again by its file descriptor."""
+
+    def __init__(self, plans: Sequence[Plan], *, rows: int, fileno: int = -1) -> None:
+        self._plans = plans
+        objects = sum(len(plan.consumers) + len(plan.producers) for plan in plans)
+        width = _HEAD + objects * WIDTH
+        self._memory = mmap.mmap(fileno, rows * width * _CELL)
+        cells = memoryview(self._memory).cast("q")
+        self.rows = [Row(cells[n * width :][:width], plans) for n in range(rows)]
+
+    @staticmethod
+    def size(plans: Sequence[Plan], *, rows: int) -> int:
+        """How many bytes the file behind the table must have."""
+        objects = sum(len(plan.consumers) + len(plan.producers) for plan in plans)
+        return rows * (_HEAD + objects * WIDTH) * _CELL
+
+    def consumer_totals(self) -> dict[str, int]:
+        nothing = dict.fromkeys((*CONSUMER_TERMS, "in_hand"), 0)
+        ledgers = [each.numbers() for row in self.rows for each in chain.from_iterable(row.consumers)]
+        return total([nothing, *ledgers])
+
+    def producer_totals(self) -> dict[str, int]:
+        ledgers = [each.numbers() for row in self.rows for each in chain.from_iterable(row.producers)]
+        return total([{"read": 0, "confirmed": 0, "failed": 0, "pending": 0}, *ledgers])
