@@ -1,0 +1,75 @@
+"""Fixtures that more than one folder of tests uses. What they hand out is described where it is made:
+`tests.rabbitmq`, `tests.brokers`, `tests.proxy`, `tests.command`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.embedded import EmbeddedBroker
+from tests.brokers import BrokerUnderTest, EmbeddedUnderTest, RabbitMQUnderTest
+from tests.command import Commands
+from tests.proxy import Proxy
+from tests.rabbitmq import PrivateRabbitMQ
+from tests.rabbitmq_installation import HOW_TO_GET_IT, Installation, find_installation
+from tests.waiting import on_ci
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line, instead of one with each test that was skipped."""
+    if find_installation() is None:
+        terminalreporter.write_line(HOW_TO_GET_IT)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_installation() -> Installation:
+    """Where RabbitMQ lies. Without one, tests that need it are skipped, and fail on CI."""
+    installation = find_installation()
+    if installation is None:
+        if on_ci():
+            pytest.fail("RabbitMQ is not installed", pytrace=False)
+        pytest.skip("RabbitMQ is not installed")
+    return installation
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(rabbitmq_installation: Installation) -> Iterator[PrivateRabbitMQ]:
+    """The one node of this session. Not for faults that end it: those start a node of their own."""
+    with PrivateRabbitMQ.start(rabbitmq_installation) as node:
+        yield node
+
+
+@pytest.fixture
+def rabbitmq_vhost_url(rabbitmq: PrivateRabbitMQ) -> Iterator[str]:
+    """The URL of a new virtual host on the session's node."""
+    vhost = rabbitmq.add_vhost()
+    yield rabbitmq.url(vhost)
+    rabbitmq.delete_vhost(vhost)
+
+
+@pytest.fixture(params=["embedded", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
+    """Runs the test twice: on an embedded broker of its own, and on a virtual host of its own in RabbitMQ."""
+    if request.param == "embedded":
+        with EmbeddedBroker() as embedded:
+            yield EmbeddedUnderTest(embedded)
+        return
+    node: PrivateRabbitMQ = request.getfixturevalue("rabbitmq")
+    under_test = RabbitMQUnderTest(node, node.add_vhost())
+    yield under_test
+    under_test.close()
+
+
+@pytest.fixture
+def proxy(broker: BrokerUnderTest) -> Iterator[Proxy]:
+    """A line to `broker` that can be cut and frozen: connect to `proxy.url(broker.url)`."""
+    with Proxy.before(broker.url) as line:
+        yield line
+
+
+@pytest.fixture
+def run_piperun(tmp_path: Path) -> Iterator[Commands]:
+    """Starts `piperun` as a process; ended with the test, and its output shown if the test fails."""
+    commands = Commands(tmp_path)
+    yield commands
+    print(commands.close())

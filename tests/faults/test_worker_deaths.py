@@ -1,0 +1,75 @@
+"""A worker dies with a message in hand: its channel is closed, its connection is closed, its line is cut. It has not
+acknowledged, so another worker gets the message, marked as redelivered."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractConnection
+
+from tests.brokers import BrokerUnderTest
+from tests.command import Commands
+from tests.proxy import Proxy
+from tests.waiting import deadline
+
+FILE = """
+broker: ${AMQP_URL}
+queues:
+  tasks: {}
+consumers:
+  worker: {queue: tasks, handler: steps:work}
+runtime: {until: idle}
+"""
+HANDLER = """
+async def work(body: str, message) -> None:
+    print(f"{body}, redelivered: {message.redelivered}", flush=True)
+"""
+
+Death = Callable[[AbstractConnection, aio_pika.abc.AbstractChannel, Proxy], Awaitable[None]]
+
+
+async def close_channel(_: AbstractConnection, channel: aio_pika.abc.AbstractChannel, __: Proxy) -> None:
+    await channel.close()
+
+
+async def close_connection(connection: AbstractConnection, _: aio_pika.abc.AbstractChannel, __: Proxy) -> None:
+    await connection.close()
+
+
+async def cut_the_line(_: AbstractConnection, __: aio_pika.abc.AbstractChannel, proxy: Proxy) -> None:
+    proxy.cut()
+
+
+@pytest.mark.parametrize("death", [close_channel, close_connection, cut_the_line], ids=lambda death: death.__name__)
+async def test_an_unacknowledged_message_goes_to_another_worker(
+    broker: BrokerUnderTest, proxy: Proxy, run_piperun: Commands, tmp_path: Path, death: Death
+) -> None:
+    # Given a worker that has a message in hand and has not acknowledged it
+    await broker.declare("tasks", arguments={"x-queue-type": "classic"})
+    await broker.publish("tasks", b"the work")
+    connection = await aio_pika.connect(proxy.url(broker.url), timeout=deadline(10))
+    channel = await connection.channel()
+    queue = await channel.get_queue("tasks")
+    taken = await queue.get(timeout=deadline(10))
+    assert taken is not None and not taken.redelivered
+    # When it dies
+    await death(connection, channel, proxy)
+    # Then another worker gets the message, and knows that it was delivered before
+    (tmp_path / "steps.py").write_text(HANDLER)
+    other = run_piperun(FILE, env={"AMQP_URL": broker.url})
+    other.wait_for_line("the work, redelivered: True")
+    assert other.wait() == 0
+    await connection.close()
+
+
+async def test_a_message_that_was_acknowledged_does_not_come_again(
+    broker: BrokerUnderTest, run_piperun: Commands, tmp_path: Path
+) -> None:
+    await broker.declare("tasks", arguments={"x-queue-type": "classic"})
+    await broker.publish("tasks", b"the work")
+    (tmp_path / "steps.py").write_text(HANDLER)
+    assert run_piperun(FILE, env={"AMQP_URL": broker.url}).wait() == 0
+    again = run_piperun(FILE, env={"AMQP_URL": broker.url})
+    assert again.wait() == 0
+    assert "redelivered" not in again.output
