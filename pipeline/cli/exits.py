@@ -28,5 +28,5 @@ def of_end(end: End) -> int:
 
 def of_error(error: BaseException) -> int:
     if isinstance(error, WorkerFailed):
-        return error.status if 0 < error.status <= BUG else FAILED
+        return error.status if error.status in (CONFIGURATION, BROKER, DIFFERS, BUG) else FAILED
     return next((status for kind, status in _OF_ERRORS if isinstance(error, kind)), BUG)

@@ -40,6 +40,8 @@ def set_up_logging(
     logging.basicConfig(level=LEVELS[log.level], handlers=[handler], force=True)
     for name in _CLIENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Every failure to connect is an event or an error of ours, with its way out; the client says it again, without.
+    logging.getLogger("aiormq.connection").addFilter(lambda record: "creating transport" not in record.getMessage())
 
 
 class LogLines:

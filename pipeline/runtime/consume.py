@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from pipeline.amqp.consume import Subscription
 from pipeline.clock import Clock
-from pipeline.errors import ChannelGone
 from pipeline.events import ConsumerPaused, ConsumerResumed, Event, HandlerAbandoned
+from pipeline.failure.verdict import GiveBack
 from pipeline.handlers.call import Handler
 from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery
@@ -107,8 +107,7 @@ class ConsumerRun:
             for case in cut:
                 await self._settler.abandon(case)
         while self._waiting:
-            self._waiting.popleft()
-            self._ledger.dropped() if self.plan.link == "consume-none" else self._ledger.redelivery_expected()
+            await self._settler.abandon(Case(self._waiting.popleft()))
         return len(cut)
 
     @property
@@ -142,12 +141,7 @@ class ConsumerRun:
     async def _give_back_unstarted(self) -> None:
         while self._waiting:
             # The last first: the broker puts each back to its old place, whatever the order.
-            delivery = self._waiting.pop()
-            try:
-                await delivery.nack()
-                self._ledger.returned()
-            except ChannelGone:
-                self._ledger.redelivery_expected()
+            await self._settler.settle(Case(self._waiting.pop()), GiveBack())
 
     def _turn_flow(self, *, pause: bool) -> None:
         self._paused = pause

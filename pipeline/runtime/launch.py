@@ -134,8 +134,14 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
     )
     with on_signals(stop, forced=supervisor.kill_all):
         watch = _Watch(wanted, at.of_files, supervisor, stop)
+        end = End.FINE
         try:
-            end = await supervisor.run() if await stop.unless_requested(watch.open()) else End.FINE
+            if await stop.unless_requested(watch.open()):
+                async with asyncio.TaskGroup() as tasks:
+                    watching = watch.start(tasks)
+                    end = await supervisor.run()
+                    for task in watching:
+                        task.cancel()
         finally:
             await watch.close()
         _say_what_became(wanted, at, supervisor.table, started)
@@ -151,21 +157,20 @@ class _Watch:
         self._supervisor = supervisor
         self._stop = stop
         self._links = [self._link(plan, broker) for plan, broker in zip(wanted.plans, at, strict=True)]
-        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         for link in self._links:
             await link.open(wait=self._wanted.runtime.startup == "wait")
-        self._tasks = [asyncio.create_task(link.keep()) for link in self._links]
+
+    def start(self, tasks: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        watching = [tasks.create_task(link.keep()) for link in self._links]
         if self._wanted.runtime.until == "idle" and any(plan.consumers for plan in self._wanted.plans):
-            self._tasks.append(asyncio.create_task(self._stop_when_idle()))
+            watching.append(tasks.create_task(self._stop_when_idle()))
+        return watching
 
     async def close(self) -> None:
         for link in self._links:
             await link.close(timeout=1.0)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _stop_when_idle(self) -> None:
         looks = [_look(link, plan) for link, plan in zip(self._links, self._wanted.plans, strict=True)]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Publish
-from pipeline.errors import ChannelGone
+from pipeline.errors import ChannelGone, SettlementError
 from pipeline.message import Message
 from pipeline.runtime.confirm import GaveUp, Troubled, until_confirmed
 from pipeline.runtime.outgoing import outgoing
@@ -25,6 +25,7 @@ class Outputs:
         "_clock",
         "_consumer",
         "_count",
+        "_forgotten",
         "_input",
         "_publish",
         "_publisher",
@@ -53,6 +54,7 @@ class Outputs:
         self._troubled = troubled
         self._sending: set[asyncio.Task[None]] = set()
         self._count = 0
+        self._forgotten = False
 
     async def add(self, value: object) -> None:
         """Send it on as the consumer's `publish` says; returns before it is confirmed. Raises what an earlier output
@@ -85,11 +87,14 @@ class Outputs:
             await self._some_confirmed(asyncio.ALL_COMPLETED)
 
     def forget(self) -> None:
-        """The message will come again: what is not out yet need not go out now."""
+        """The message will come again, or its handler was given up: what is not out yet does not go out any more."""
+        self._forgotten = True
         for task in self._sending:
             task.cancel()
 
     def _begin(self, out: Outgoing) -> asyncio.Task[None]:
+        if self._forgotten:
+            raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
         task = asyncio.create_task(self._send(out))
         self._sending.add(task)
         return task

@@ -79,6 +79,7 @@ class Processor:
             case Failed(ChannelGone() as gone):
                 raise gone
             case _:
+                outputs.forget()  # a handler that was left behind may still try
                 return outcome
 
     async def _confirmed(self, outputs: Outputs) -> Outcome:

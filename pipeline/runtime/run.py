@@ -208,6 +208,8 @@ class _Process:
         cut_off = await self._drain(tasks)
         for run in self._producers:
             run.cut_off()
+        streams = [stream.close() for each in self._assemblies for stream in each.streams]
+        await self._bounded(streams, self._stop.remaining)
         await self._bounded([self._lifespans.aclose()], self._stop.remaining)
         await self._close_links()
         for task in self._watching:
@@ -235,6 +237,8 @@ class _Process:
         waiting = [asyncio.wait(set(draining))] if draining else []
         await self._bounded([*waiting, *(run.settled() for run in self._producers)], self._stop.remaining_for_work)
         late = [run for task, run in draining.items() if not task.done()]
+        for task in draining:
+            task.cancel()  # it would wait for ever for a handler that swallows its cancellation
         return sum([await run.cut_off() for run in late])
 
     async def _close_links(self) -> None:

@@ -74,12 +74,15 @@ class Supervisor:
 
     async def run(self) -> End:
         """Returns how the run ended. Raises `WorkerFailed` when a worker dies before it was ever ready."""
-        async with asyncio.TaskGroup() as tasks:
-            keeping = [tasks.create_task(self._keep(number)) for number in range(self._count)]
-            await self._stop.event.wait()
-            self._emit(Stopping(reason=self._stop.reason, shutdown_timeout=self._stop.shutdown_timeout))
-            self._tell_all()
-            await self._killed_when_late(keeping)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                keeping = [tasks.create_task(self._keep(number)) for number in range(self._count)]
+                await self._stop.event.wait()
+                self._emit(Stopping(reason=self._stop.reason, shutdown_timeout=self._stop.shutdown_timeout))
+                self._tell_all()
+                await self._killed_when_late(keeping)
+        finally:
+            self.kill_all()  # after an error of ours; otherwise there is none left
         return max(self._ends, key=_SEVERITY.index, default=End.FINE)
 
     def kill_all(self) -> None:
