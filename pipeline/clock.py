@@ -82,6 +82,8 @@ class FakeClock:
                 yield
                 return
             loop = asyncio.get_running_loop()
+            if seconds <= 0:
+                limit.reschedule(loop.time())  # over before it began, as on the machine's clock
             alarm = self._set(seconds, lambda: limit.reschedule(loop.time()))
             try:
                 yield
@@ -103,8 +105,8 @@ class FakeClock:
         return len(self._alarms)
 
     def _set(self, seconds: float, wake: "_Wake") -> "_Alarm":
-        alarm = _Alarm(self._now + seconds, asyncio.get_running_loop(), wake)
-        with self._lock:
+        with self._lock:  # another thread may be moving time just now
+            alarm = _Alarm(self._now + seconds, asyncio.get_running_loop(), wake)
             self._alarms.append(alarm)
         return alarm
 

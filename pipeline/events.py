@@ -196,11 +196,12 @@ class Stopping:
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerAbandoned:
-    """At the end of `shutdown_timeout` this handler still ran; its message was given back."""
+    """At the end of `shutdown_timeout` this handler still ran; its message was given back, or is gone."""
 
     consumer: str
     message_id: str | None
     thread: bool
+    dropped: bool
 
 
 @dataclass(frozen=True, kw_only=True)

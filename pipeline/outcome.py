@@ -2,7 +2,9 @@
 What is done about it (`failure.verdict`) and by whom (`runtime.settle`) is not known here."""
 
 import re
+import sys
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pipeline.errors import Reject, Retry
 
@@ -63,28 +65,38 @@ GIVEN_BACK = GivenBack()
 
 
 def outcome_of(error: BaseException) -> Outcome:
-    """What an exception that left a handler means."""
+    """What an exception that left a handler means. Never raises, whatever the handler has put into it."""
     match error:
         case Reject():
-            return Rejected(error.reason)
+            return Rejected(text_of(error))  # its text is the reason, also where that is another exception
         case Retry():
             try:
-                return RetryAsked(seconds(error.after), str(error))
+                return RetryAsked(seconds(getattr(error, "after", None)), text_of(error))
             except ValueError as bad:
                 return Failed(bad)
         case _:
             return Failed(error)
 
 
-def seconds(duration: str | float | None) -> float | None:
+def seconds(duration: object) -> float | None:
     """A duration as handlers write it, "30s" or a number of seconds. Raises `ValueError` with a sentence."""
     if duration is None:
         return None
-    if isinstance(duration, str):
-        found = _DURATION.fullmatch(duration)
-        if found is None:
-            raise ValueError(f'"{duration}" is not a duration; write for example "30s", "5m" or a number of seconds')
+    if isinstance(duration, timedelta):
+        duration = duration.total_seconds()
+    if isinstance(duration, str) and (found := _DURATION.fullmatch(duration)):
         return float(found[1]) * _UNIT_SECONDS[found[2]]
-    if duration < 0 or duration != duration:
+    if isinstance(duration, bool) or not isinstance(duration, int | float):
+        shown = f'"{duration}"' if isinstance(duration, str) else f"a {type(duration).__name__}"
+        raise ValueError(f'{shown} is not a duration; write for example "30s", "5m" or a number of seconds')
+    if not duration >= 0:  # not a number is neither
         raise ValueError(f"{duration} is not a duration: it cannot be negative")
-    return float(duration)
+    return float(min(duration, sys.float_info.max))
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception of the user's, which may fail to print itself."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be shown)"

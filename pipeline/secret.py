@@ -7,6 +7,11 @@ from urllib.parse import quote
 
 MASK = "***"
 
+# A shorter one would be found inside ordinary words, and what everybody knows is no secret: masked they would only make
+# lines unreadable. In a URL every password is masked.
+_SHORTEST = 4
+_KNOWN_TO_ALL = ("guest",)
+
 # amqp://user:password@host: from the first colon of the authority to the last "@" of the word. A password that was not
 # percent-encoded as it should be may hold a "/" or "@" itself, and it is masked all the same. `${NAME}` is no secret.
 _URL_PASSWORD = re.compile(r'(\b[a-zA-Z][a-zA-Z0-9+.-]{0,20}://[^\s/:@"]*:)(?!\$\{[^{}\s]*\}@)([^\s"]+)(?=@)')
@@ -48,7 +53,7 @@ class Masker:
         """Mask these from now on, also where they stand percent-encoded or as a repr."""
         for secret in secrets:
             value = secret.reveal()
-            if value.strip():
+            if len(value) >= _SHORTEST and value not in _KNOWN_TO_ALL:
                 self._words |= {value, quote(value, safe=""), repr(value)[1:-1]}
         # The longest first: a secret may be the beginning of another one.
         words = sorted(self._words, key=len, reverse=True)

@@ -1,17 +1,24 @@
 """One face for the two brokers that tests run against, the embedded one and RabbitMQ: its URL, the faults it can
 make, and short cuts to put messages in and take them out. Each test has a broker or a virtual host of its own."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import aio_pika
+import pytest
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from pipeline.embedded import EmbeddedBroker
+from tests.declared import Declared
+from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline
+
+NEEDS_CONTROL = "needs control of the RabbitMQ node"
 
 
 class BrokerUnderTest(ABC):
@@ -126,3 +133,48 @@ class RabbitMQUnderTest(BrokerUnderTest):
         if self._blocked:
             self.unblock()
         self.node.delete_vhost(self.vhost)
+
+
+class ForeignUnderTest(BrokerUnderTest):
+    """A RabbitMQ that runs elsewhere, with one virtual host for all tests: what a test declares there is deleted after
+    it. Whatever only the owner of a node can do ends the test as skipped."""
+
+    kind = "rabbitmq"
+
+    def __init__(self, url: str) -> None:
+        self._direct = url
+        self._declared = Declared()
+        self._line = Proxy.before(url, self._declared.feed)
+
+    def __enter__(self) -> Self:
+        self._line.__enter__()
+        self.url = self._line.url(self._direct)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._line.__exit__(None, None, None)
+        with ThreadPoolExecutor(1) as elsewhere:  # the loop of the tests is not running at this moment
+            elsewhere.submit(asyncio.run, self._clean_up()).result(deadline(30))
+
+    def queue_depths(self) -> dict[str, int]:
+        pytest.skip(NEEDS_CONTROL)
+
+    def drop_connections(self) -> None:
+        self._line.cut()
+
+    def close_connections(self) -> None:
+        pytest.skip(NEEDS_CONTROL)
+
+    def block(self) -> None:
+        pytest.skip(NEEDS_CONTROL)
+
+    def unblock(self) -> None:
+        pytest.skip(NEEDS_CONTROL)
+
+    async def _clean_up(self) -> None:
+        async with await aio_pika.connect(self._direct, timeout=deadline(10)) as connection:
+            channel = await connection.channel()
+            for queue in self._declared.queues:
+                await channel.queue_delete(queue, timeout=deadline(10))
+            for exchange in self._declared.exchanges:
+                await channel.exchange_delete(exchange, timeout=deadline(10))

@@ -39,7 +39,9 @@ class Command:
             process_group=0,  # so that a teardown reaches the worker processes, too
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._reader.start()
+        self._watcher.start()
         if stdin is not None:
             self.write(stdin)
 
@@ -80,14 +82,14 @@ class Command:
             status = self._process.wait(deadline(seconds))
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {deadline(seconds):g} s:\n{self.output}") from None
-        self._reader.join(deadline(5))
+        self._watcher.join(deadline(5))
         return status
 
     def close(self) -> None:
         """End the command and its whole process group, and wait for that."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait(deadline(10))
+        self._watcher.join(deadline(10))
         self._reader.join(deadline(10))
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
@@ -102,6 +104,10 @@ class Command:
             with self._more:
                 self.lines.append(line.rstrip("\n"))
                 self._more.notify_all()
+
+    def _watch(self) -> None:
+        self._process.wait()
+        self._reader.join(1)  # a process that it left behind may hold the output open
         with self._more:
             self._ended = True
             self._more.notify_all()

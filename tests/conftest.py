@@ -1,29 +1,58 @@
 """Fixtures that more than one folder of tests uses. What they hand out is described where it is made:
 `tests.rabbitmq`, `tests.brokers`, `tests.proxy`, `tests.command`."""
 
-from collections.abc import Iterator
+import asyncio
+import inspect
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.embedded import EmbeddedBroker
-from tests.brokers import BrokerUnderTest, EmbeddedUnderTest, RabbitMQUnderTest
+from tests.brokers import NEEDS_CONTROL, BrokerUnderTest, EmbeddedUnderTest, ForeignUnderTest, RabbitMQUnderTest
 from tests.command import Commands
 from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.rabbitmq_installation import HOW_TO_GET_IT, Installation, find_installation
 from tests.waiting import on_ci
 
+# A RabbitMQ that runs already and is given to the tests, with the virtual host of this URL; see `make test-4.3`.
+FOREIGN_URL = os.environ.get("PIPERUN_TEST_AMQP_URL")
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line, instead of one with each test that was skipped."""
-    if find_installation() is None:
+    if not FOREIGN_URL and find_installation() is None:
         terminalreporter.write_line(HOW_TO_GET_IT)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_on_the_loop(request: pytest.FixtureRequest) -> None:
+    """For every test that is a coroutine function: see `left_tasks_end`."""
+    if inspect.iscoroutinefunction(getattr(request, "function", None)):
+        request.getfixturevalue("left_tasks_end")
+
+
+@pytest.fixture
+async def left_tasks_end() -> AsyncIterator[None]:
+    """End what a test that failed or was skipped in the middle has left running, connections of the client above all:
+    ended with the loop, they start tasks that never run, and the warnings about those hit a later test."""
+    yield
+    for _ in range(10):  # the end of one task may start another
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        if not left:
+            return
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=1)
 
 
 @pytest.fixture(scope="session")
 def rabbitmq_installation() -> Installation:
     """Where RabbitMQ lies. Without one, tests that need it are skipped, and fail on CI."""
+    if FOREIGN_URL:
+        pytest.skip(NEEDS_CONTROL)
     installation = find_installation()
     if installation is None:
         if on_ci():
@@ -53,6 +82,10 @@ def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
     if request.param == "embedded":
         with EmbeddedBroker() as embedded:
             yield EmbeddedUnderTest(embedded)
+        return
+    if FOREIGN_URL:
+        with ForeignUnderTest(FOREIGN_URL) as foreign:
+            yield foreign
         return
     node: PrivateRabbitMQ = request.getfixturevalue("rabbitmq")
     under_test = RabbitMQUnderTest(node, node.add_vhost())

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from tests.waiting import deadline
 
 T = TypeVar("T")
 Direction = Literal["up", "down"]  # up: to the broker
+Tap = Callable[[int, bytes], None]
 
 CHUNK = 64 * 1024
 
@@ -23,8 +24,9 @@ CHUNK = 64 * 1024
 class Proxy:
     """`with Proxy(host, port) as proxy:` listens on `proxy.port`. Every method may be called from any thread."""
 
-    def __init__(self, target_host: str, target_port: int) -> None:
+    def __init__(self, target_host: str, target_port: int, tap: Tap | None = None) -> None:
         self._target = (target_host, target_port)
+        self._tap = tap
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         # Bound and never listening: it keeps the port ours while nobody accepts there.
@@ -38,10 +40,10 @@ class Proxy:
         self._left: dict[Direction, int] = {}
 
     @classmethod
-    def before(cls, url: str) -> "Proxy":
-        """A proxy in front of the broker of an AMQP URL."""
+    def before(cls, url: str, tap: Tap | None = None) -> "Proxy":
+        """A proxy in front of the broker of an AMQP URL. `tap` gets what clients send, with a number for each."""
         parts = urlsplit(url)
-        return cls(parts.hostname or "127.0.0.1", parts.port or 5672)
+        return cls(parts.hostname or "127.0.0.1", parts.port or 5672, tap)
 
     def __enter__(self) -> "Proxy":
         self._flowing.set()
@@ -126,14 +128,14 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        line = _Line(writer)
+        line = _Line(writer, self.accepted)
         self._lines.add(line)
         try:
             back_reader, back_writer = await asyncio.open_connection(*self._target, limit=CHUNK)
             line.writers.append(back_writer)
             line.pumps = [
-                asyncio.create_task(self._pump(reader, back_writer, "up")),
-                asyncio.create_task(self._pump(back_reader, writer, "down")),
+                asyncio.create_task(self._pump(line, reader, back_writer, "up")),
+                asyncio.create_task(self._pump(line, back_reader, writer, "down")),
             ]
             await asyncio.wait([line.over, *line.pumps], return_when=asyncio.FIRST_COMPLETED)
         except OSError:
@@ -142,13 +144,17 @@ class Proxy:
             await line.close()
             self._lines.discard(line)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+    async def _pump(
+        self, line: "_Line", reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
+    ) -> None:
         more = True
         with contextlib.suppress(ConnectionError):
             while more and (data := await reader.read(CHUNK)):
                 await asyncio.sleep(self._delay)
                 await self._flowing.wait()  # ends with `thaw`, or with the line
                 part, more = self._allowed(data, direction)
+                if direction == "up" and self._tap is not None:
+                    self._tap(line.number, part)
                 writer.write(part)
                 await writer.drain()
         await self._flowing.wait()  # a frozen line hides the end of its peer, too
@@ -167,7 +173,8 @@ class Proxy:
 class _Line:
     """One connection through the proxy: two sockets, two pumps, and the wish to end."""
 
-    def __init__(self, client: asyncio.StreamWriter) -> None:
+    def __init__(self, client: asyncio.StreamWriter, number: int) -> None:
+        self.number = number
         self.writers = [client]
         self.pumps: list[asyncio.Task[None]] = []
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()

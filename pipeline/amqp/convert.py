@@ -10,9 +10,11 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from pipeline.amqp.foreign import SentTime
+from pipeline.config.model import DeliveryMode
 from pipeline.message import Message
 
 _TRANSIENT, _PERSISTENT = 1, 2  # AMQP 0-9-1, basic, delivery-mode
+_DELIVERY_MODES: dict[int | None, DeliveryMode] = {_TRANSIENT: "transient", _PERSISTENT: "persistent"}
 _FIELD = 16  # octets that the type and length of a header take at most, with some to spare
 
 
@@ -26,7 +28,7 @@ def to_message(incoming: DeliveredMessage, queue: str) -> Message:
         headers=properties.headers,
         content_type=properties.content_type,
         content_encoding=properties.content_encoding,
-        delivery_mode="persistent" if properties.delivery_mode == _PERSISTENT else "transient",
+        delivery_mode=_DELIVERY_MODES.get(properties.delivery_mode),
         priority=properties.priority,
         correlation_id=properties.correlation_id,
         reply_to=properties.reply_to,

@@ -97,7 +97,7 @@ async def _asserted(scratch: Scratch, wanted: Wish) -> list[Difference]:
             return [_unspeakable(wanted)]
         except Refused as refusal:
             named = unequal(refusal.text, asked) if refusal.code == _PRECONDITION_FAILED else None
-            if named is None:
+            if named is None or asked.adopting(*named) == asked:
                 return differences or [_refused(wanted, refusal)]
             attribute, found = named
             differences.append(difference(wanted, attribute, found))

@@ -13,7 +13,7 @@ Kind = Literal["exchange", "queue"]
 _REFUSAL = re.compile(
     r"inequivalent arg '([^']+)' for (?:queue|exchange) '.*' in vhost '.*': received .* but current is (.*)"
 )
-_VALUE = re.compile(r"(?:the value )?'(.*)'(?: of type '(\w+)')?", re.DOTALL)
+_VALUE = re.compile(r"(?:the value )?'(.*?)'(?: of type '(\w+)')?", re.DOTALL)
 _WHOLE_NUMBERS = {"byte", "signedbyte", "unsignedbyte", "short", "unsignedshort", "signedint", "unsignedint", "long"}
 
 

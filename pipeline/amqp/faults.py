@@ -2,6 +2,7 @@
 refused. Knows the exceptions of aiormq, a cancellation that nobody asked for included; who called is not known here."""
 
 import asyncio
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -150,13 +151,13 @@ def _why_not_reached(error: BaseException, address: Address, timeout: float) -> 
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE"):
             return f"{address} does not speak TLS: use its TLS port, or amqp:// for a line without TLS"
         case ssl.SSLError() as refused:
-            words = (refused.reason or "handshake ended").replace("_", " ").lower()
+            words = (getattr(refused, "reason", None) or "the handshake ended").replace("_", " ").lower()
             return f"TLS with {address} failed: {words}"
         case socket.gaierror() as unknown:
             return f"name not found: {address.host} ({unknown.strerror})"
         case ConnectionRefusedError():
             return f"connection refused by {address}: nothing listens there"
-        case OSError() as failed if "Connect call failed" in str(failed) and "[Errno 111]" in str(failed):
+        case OSError() as failed if f"[Errno {errno.ECONNREFUSED}] Connect call failed" in str(failed):
             return f"connection refused by {address}: nothing listens there"
         case ConnectionResetError() | EOFError():
             return f"{address} ended the line during the TLS handshake"

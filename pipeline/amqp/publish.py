@@ -183,6 +183,8 @@ class Publisher:
     def _published(self, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
         self._places.release()
+        if not task.cancelled():
+            task.exception()  # known to its sender, or the sender has gone
 
     def _suspect(self, message_id: str) -> None:
         """The channel was closed over one of several messages: sent again, each travels alone, and the guilty one is

@@ -76,7 +76,8 @@ def run(
         raise UsageError("--until-idle and --forever contradict each other; keep one")
     until: Literal["idle", "stopped"] | None = "idle" if until_idle else "stopped" if forever else None
     names = tuple(name for each in only or () for name in each.split(",") if name)
-    loaded = read(files, Overrides(broker_url=broker, until=until))
+    overrides = Overrides(broker_url=broker, until=until)
+    loaded = read(files, overrides)
     prepared, problems = checked(loaded, app_dir, only=names)
     show(problems)
     if any(problem.severity == "error" for problem in problems):
@@ -99,6 +100,7 @@ def run(
     end = launch(
         Launch(
             loaded=loaded,
+            overrides=overrides,
             prepared=prepared,
             runtime=runtime,
             log=log,

@@ -5,11 +5,12 @@ import re
 from pathlib import Path as FilePath
 from typing import Literal
 
-from pipeline.config import arguments, broker
+from pipeline.config import argument_checks, broker, dead_letters
 from pipeline.config.address import DEFAULT_PORTS, BadUrl, parse
+from pipeline.config.names import BROKERS_OWN
 from pipeline.config.nodes import ListNode, MapNode, Path, ScalarNode, at, key_place, value_place
 from pipeline.config.phrases import both
-from pipeline.config.references import BROKERS_OWN, bindings
+from pipeline.config.references import bindings
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
 from pipeline.config.units import is_duration, seconds, spoken
@@ -22,7 +23,7 @@ _PASSWORD = re.compile(r"://([^\s/:@]*):(?!\$\{)([^\s]+?)@")
 
 def advise(settings: Settings, report: Report) -> None:
     """All warnings of one file."""
-    arguments.advise(settings, report)
+    argument_checks.advise(settings, report)
     _urls(settings, report)
     _names(settings, report)
     _bindings(settings, report)
@@ -98,18 +99,23 @@ def _pattern(key: ScalarNode, report: Report) -> None:
 
 
 def _queues(settings: Settings, report: Report) -> None:
+    holders = dead_letters.holders(settings)
+    careful = _consumers_that_can_fail(settings)
     for queue, entry in settings.objects("queues"):
         dead_letter = settings.value("queues", queue, "dead_letter")
         if dead_letter is False:
-            _dropped(settings, queue, report)
-        is_target = any(
-            settings.value("queues", other, "dead_letter") == queue for other, _ in settings.objects("queues")
-        )
+            _dropped(settings, queue, careful.get(queue, []), report)
         own = settings.value("queues", queue, "arguments")
         routed = isinstance(own, dict) and "x-dead-letter-exchange" in own
         quorum = settings.value("queues", queue, "type") == "quorum"
         ours = settings.value("queues", queue, "declare") == "assert"
-        if quorum and ours and dead_letter is None and not is_target and not routed:
+        if (
+            quorum
+            and ours
+            and dead_letter is None
+            and not routed
+            and settings.broker_name("queues", queue) not in holders
+        ):
             sentence = "from RabbitMQ 4.0 a message returned 20 times is dropped by the broker"
             name = settings.broker_name("queues", queue)
             report.warning(
@@ -120,12 +126,17 @@ def _queues(settings: Settings, report: Report) -> None:
             )
 
 
-def _dropped(settings: Settings, queue: str, report: Report) -> None:
-    names = [
-        f'"{name}"'
-        for name, _ in settings.objects("consumers")
-        if settings.text("consumers", name, "queue") == queue and settings.value("consumers", name, "ack") != "none"
-    ]
+def _consumers_that_can_fail(settings: Settings) -> dict[str, list[str]]:
+    """By the queue they read."""
+    found: dict[str, list[str]] = {}
+    for name, _ in settings.objects("consumers"):
+        queue = settings.text("consumers", name, "queue")
+        if queue is not None and settings.value("consumers", name, "ack") != "none":
+            found.setdefault(queue, []).append(f'"{name}"')
+    return found
+
+
+def _dropped(settings: Settings, queue: str, names: list[str], report: Report) -> None:
     if names:
         plural = "s" if len(names) > 1 else ""
         place = value_place(settings.root, ("queues", queue, "dead_letter"))

@@ -4,7 +4,7 @@ Knows the trees of all files; what is wrong inside one of them is found elsewher
 from collections.abc import Sequence
 from typing import cast
 
-from pipeline.config import arguments, broker
+from pipeline.config import arguments, broker, dead_letters
 from pipeline.config.nodes import MapNode, Plain, key_place
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
@@ -40,12 +40,13 @@ def _declarations(files: Sequence[tuple[MapNode, Report]]) -> None:
     seen: dict[tuple[object, ...], tuple[dict[str, Plain], Place]] = {}
     for root, report in files:
         settings = Settings(root)
+        holders = dead_letters.holders(settings)
         where = tuple(sorted(node.text for node in broker.urls(root)))
         for section, keys in _COMPARED.items():
             for key, entry in settings.objects(section):
                 if settings.value(section, key, "declare") != "assert":
                     continue
-                values = _values(settings, section, key, keys)
+                values = _values(settings, section, key, keys, holders)
                 name = settings.broker_name(section, key)
                 earlier, place = seen.setdefault((where, section, name), (values, entry.key))
                 different = [part for part in earlier | values if earlier.get(part) != values.get(part)]
@@ -53,12 +54,13 @@ def _declarations(files: Sequence[tuple[MapNode, Report]]) -> None:
                     _tell(section.removesuffix("s"), name, different[0], earlier, values, entry.key, place, report)
 
 
-def _values(settings: Settings, section: str, key: str, keys: Sequence[str]) -> dict[str, Plain]:
+def _values(settings: Settings, section: str, key: str, keys: Sequence[str], holders: set[str]) -> dict[str, Plain]:
     values: dict[str, Plain] = {name: settings.value(section, key, name) for name in keys}
     if section == "queues":
         dead_letter = settings.text("queues", key, "dead_letter")
         target = settings.broker_name("queues", dead_letter) if dead_letter else None
-        values |= cast("dict[str, Plain]", arguments.merged(settings, key, target))
+        holds = settings.broker_name(section, key) in holders
+        values |= cast("dict[str, Plain]", arguments.merged(settings, key, target, holds_dead_letters=holds))
     else:
         own = settings.value(section, key, "arguments")
         values |= own if isinstance(own, dict) else {}

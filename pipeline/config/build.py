@@ -2,11 +2,12 @@
 Reads no files and reports nothing; whoever calls it has made sure that there is nothing to report."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pipeline.config import arguments, broker
+from pipeline.config import arguments, broker, dead_letters
 from pipeline.config.document import Document
 from pipeline.config.model import (
     Arguments,
@@ -44,6 +45,7 @@ def build(root: MapNode, document: Document, secrets: tuple[Secret, ...], until:
         path=document.file,
         broker=broker.build(root, document),
         declare=builder.declare(),
+        publish=_publish(filled(variant("publish"), None), exchange="", routing_key=""),
         exchanges=tuple(builder.exchange(key) for key in builder.keys("exchanges")),
         queues=tuple(builder.queue(key) for key in builder.keys("queues")),
         producers=tuple(builder.producer(key) for key in builder.keys("producers")),
@@ -59,9 +61,13 @@ class _Builder:
     document: Document
     name: str
 
-    @property
+    @cached_property
     def settings(self) -> Settings:
         return Settings(self.root)
+
+    @cached_property
+    def dead_letter_queues(self) -> set[str]:
+        return dead_letters.holders(self.settings)
 
     def keys(self, section: str) -> list[str]:
         return [key for key, _ in self.settings.objects(section)]
@@ -85,11 +91,13 @@ class _Builder:
         )
 
     def queue(self, key: str) -> Queue:
-        dead_letter = self.dead_letter(key)
+        name, dead_letter = self.settings.broker_name("queues", key), self.dead_letter(key)
         return Queue(
             key=key,
-            name=self.settings.broker_name("queues", key),
-            arguments=arguments.merged(self.settings, key, dead_letter or None),
+            name=name,
+            arguments=arguments.merged(
+                self.settings, key, dead_letter or None, holds_dead_letters=name in self.dead_letter_queues
+            ),
             bindings=self.bindings("queues", key),
             dead_letter=dead_letter,
             **self.values("queues", key, "type", "durable", "exclusive", "auto_delete", "declare"),
@@ -166,16 +174,7 @@ class _Builder:
         else:
             exchange = self.settings.broker_name("exchanges", values["exchange"])
             routing_key = values["routing_key"] or ""
-        names = ["mandatory", "delivery_mode", "content_type", "content_encoding", "priority"]
-        names += ["correlation_id", "reply_to", "type", "app_id"]
-        expiration = values["expiration"]
-        return Publish(
-            exchange=exchange,
-            routing_key=routing_key,
-            headers=_table(values["headers"]),
-            expiration=seconds(expiration) if expiration is not None else None,
-            **{name: values[name] for name in names},
-        )
+        return _publish(values, exchange=exchange, routing_key=routing_key)
 
     def consumer(self, key: str) -> Consumer:
         timeout = self.settings.text("consumers", key, "timeout")
@@ -203,6 +202,19 @@ class _Builder:
             lifespan=values["lifespan"],
             log=Log(format=log["format"], level=log["level"], bodies=_head(log["bodies"])),
         )
+
+
+def _publish(values: dict[str, Any], *, exchange: str, routing_key: str) -> Publish:
+    names = ["mandatory", "delivery_mode", "content_type", "content_encoding", "priority"]
+    names += ["correlation_id", "reply_to", "type", "app_id"]
+    expiration = values["expiration"]
+    return Publish(
+        exchange=exchange,
+        routing_key=routing_key,
+        headers=_table(values["headers"]),
+        expiration=seconds(expiration) if expiration is not None else None,
+        **{name: values[name] for name in names},
+    )
 
 
 def _table(value: Any) -> Arguments:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.config import agreement, arguments, broker, queues, references
+from pipeline.config import agreement, argument_checks, broker, dead_letters, names, queues, references
 from pipeline.config.advice import advise
 from pipeline.config.build import build
 from pipeline.config.document import Document
@@ -162,8 +162,10 @@ def _check(root: MapNode, report: Report, overrides: Overrides) -> None:
         return
     settings = Settings(root)
     broker.check(root, report)
-    arguments.check(settings, report)
+    argument_checks.check(settings, report)
     queues.check(settings, report)
+    names.check(settings, report)
+    dead_letters.check(settings, report)
     references.check(settings, report, overrides.until)
     advise(settings, report)
 

@@ -201,6 +201,7 @@ class Pipeline:
     path: Path
     broker: Broker
     declare: Declare  # `defaults.declare`: for what piperun adds, such as dead-letter queues
+    publish: Publish  # a `publish` that says nothing, for what handlers send by themselves
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
     producers: tuple[Producer, ...]

@@ -20,8 +20,3 @@ def owner(path: Path) -> str:
 def dotted(path: Path) -> str:
     """The keys of a path, as a person would name them."""
     return ".".join(step for step in path if isinstance(step, str))
-
-
-def named(path: Path) -> str:
-    """The object that a path lies in, without what is inside it."""
-    return owner(path[:2]) if path and path[0] in KINDS else owner(path[:1])

@@ -1,80 +1,35 @@
-"""What a schema cannot say of one file: each name is declared, and dead letters do not run in a circle.
+"""What a schema cannot say of one file: each name that is used is declared, and each way to publish leads somewhere.
 Reads the tree, so that one mistake does not hide the next; syntax and values were checked before."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from pipeline.config.model import Until
+from pipeline.config.names import BROKERS_OWN
 from pipeline.config.nodes import Entry, ListNode, MapNode, Path, ScalarNode, at, key_place, value_place
 from pipeline.config.owner import owner
-from pipeline.config.phrases import both
 from pipeline.config.report import Report
 from pipeline.config.schema import variant
 from pipeline.config.settings import Settings
 from pipeline.config.unknown import misspelt, suspects
 from pipeline.problems import Place, did_you_mean
 
-BROKERS_OWN = {
-    "amq.direct": "direct",
-    "amq.fanout": "fanout",
-    "amq.topic": "topic",
-    "amq.headers": "headers",
-    "amq.match": "headers",
-    "amq.rabbitmq.trace": "topic",
-}
-MOST_NAME_BYTES = 255
-
 
 def check(settings: Settings, report: Report, until: Until | None) -> None:
     """All cross references of one file."""
-    _names(settings, report)
     _bindings(settings, report)
-    _dead_letters(settings, report)
     _producers(settings, report)
     _consumers(settings, report)
     _endless_sources(settings, report, until)
 
 
-# Names
-
-
-def _names(settings: Settings, report: Report) -> None:
-    for section, kind in (("exchanges", "exchange"), ("queues", "queue")):
-        taken: dict[str, tuple[str, Place]] = {}
-        for key, _ in settings.objects(section):
-            name = settings.broker_name(section, key)
-            named = settings.written(section, key, "name")
-            place = value_place(settings.root, named) if named else key_place(settings.root, (section, key))
-            _name(name, kind, place, report)
-            if name in taken:
-                other, first = taken[name]
-                sentence = (
-                    f'{kind}s "{other}" and "{key}" have the same name "{name}" on the broker, '
-                    f"first at {first.line}:{first.column}"
-                )
-                report.error("duplicate-name", place, sentence, "keep one, or give one of them another name", first)
-            taken.setdefault(name, (key, place))
-
-
-def _name(name: str, kind: str, place: Place, report: Report) -> None:
-    if name.startswith("amq."):
-        hint = "it is there already: name it where it is used" if name in BROKERS_OWN and kind == "exchange" else None
-        sentence = 'names that begin with "amq." belong to the broker, which refuses them (403)'
-        report.error("bad-name", place, sentence, hint)
-    elif not name:
-        report.error("bad-name", place, f"the name of this {kind} is empty")
-    elif len(name.encode()) > MOST_NAME_BYTES:
-        sentence = f"a name on the broker has at most {MOST_NAME_BYTES} bytes, this one has {len(name.encode())}"
-        report.error("bad-name", place, sentence)
-
-
-def _known(settings: Settings, section: str) -> set[str] | None:
+def _known(settings: Settings, section: str) -> Collection[str] | None:
     """The names of a section, or None where a mistake in the section itself leaves that open."""
     node = settings.root.get(section)
     if suspects(settings.root, section):
         return None
     if node is None or (isinstance(node, ScalarNode) and node.value is None):
-        return set()
-    return {key for key, _ in settings.objects(section)} if isinstance(node, MapNode) else None
+        return ()
+    return node.entries.keys() if isinstance(node, MapNode) else None
 
 
 def _queue(settings: Settings, path: Path, does: str, report: Report) -> None:
@@ -128,9 +83,6 @@ def _quoted(name: str) -> str:
     return name if name.replace(".", "").replace("-", "").replace("_", "").isalnum() else f'"{name}"'
 
 
-# Bindings and dead letters
-
-
 def _bindings(settings: Settings, report: Report) -> None:
     for path, node in bindings(settings):
         kind = _exchange(settings, (*path, "exchange"), "is bound to", report)
@@ -163,45 +115,6 @@ def _pointed(node: MapNode) -> Place:
     """The name of what is bound, since an item of a list has no name of its own."""
     exchange = node.get("exchange")
     return exchange.place if exchange else node.place
-
-
-def _dead_letters(settings: Settings, report: Report) -> None:
-    targets: dict[str, str] = {}
-    for key, _ in settings.objects("queues"):
-        path: Path = ("queues", key, "dead_letter")
-        target = settings.text("queues", key, "dead_letter")
-        if target is not None:
-            targets[key] = target
-            _name(target, "queue", value_place(settings.root, path), report)
-    told: set[str] = set()
-    for key in targets:
-        circle = _circle(key, targets)
-        if circle and not told & set(circle):
-            told |= set(circle)
-            _tell_circle(settings, circle, report)
-
-
-def _circle(start: str, targets: dict[str, str]) -> list[str]:
-    """The queues on the way from one back to itself, if its way leads there."""
-    way = [start]
-    while (following := targets.get(way[-1])) is not None and following not in way:
-        way.append(following)
-    return way if following == start else []
-
-
-def _tell_circle(settings: Settings, circle: list[str], report: Report) -> None:
-    # The later line closes the circle and carries the caret.
-    last = max(circle, key=lambda key: value_place(settings.root, ("queues", key, "dead_letter")))
-    place = value_place(settings.root, ("queues", last, "dead_letter"))
-    names = [f'"{name}"' for name in circle]
-    if len(circle) == 1:
-        sentence = f"queue {names[0]} is its own dead-letter queue: a message that fails would come back at once"
-    else:
-        sentence = f"the dead letters of queues {both(names)} run in a circle: a message that fails would never rest"
-    report.error("dead-letter-circle", place, sentence, "a dead-letter queue has no dead-letter queue of its own")
-
-
-# Who sends and who reads
 
 
 def _producers(settings: Settings, report: Report) -> None:

@@ -45,9 +45,8 @@ class Settings:
 
     def written(self, section: str, name: str, key: str) -> Path | None:
         """Where the object itself says so, not its defaults."""
-        entry = dict(self.objects(section)).get(name)
-        found = isinstance(entry.value, MapNode) and key in entry.value.entries if entry else False
-        return (section, name, key) if found else None
+        node = at(self.root, (section, name))
+        return (section, name, key) if isinstance(node, MapNode) and key in node.entries else None
 
     def broker_name(self, section: str, key: str) -> str:
         """What the queue or exchange of this key is called on the broker."""

@@ -1,38 +1,19 @@
 """The schema's answers as problems of our own: a word, a place, a sentence, a way out. Nothing else knows jsonschema.
 All of them at once; what a schema cannot say (names that must be declared, ...) comes later, in `references`."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
 
 from jsonschema import Draft202012Validator
 
 from pipeline.config import unknown
-from pipeline.config.nodes import BROKEN, MapNode, Node, Path, Plain, ScalarNode, at, key_place, plain, value_place
-from pipeline.config.owner import dotted, owner
-from pipeline.config.phrases import options, phrase, this
+from pipeline.config.mistake import Rejection, lacking, tell
+from pipeline.config.nodes import BROKEN, MapNode, Node, Path, Plain, at, key_place, plain
 from pipeline.config.report import Report
 from pipeline.config.schema import Schema, load_schema
-from pipeline.config.units import is_duration, is_size
-from pipeline.problems import did_you_mean, likeness
+from pipeline.problems import likeness
 
-_QUESTIONS = {
-    "handler": "which function gets its messages?",
-    "queue": "which queue does it read?",
-    "source": "where do its messages come from?",
-    "publish": "where do its messages go?",
-    "exchange": "where do its messages come from?",
-    "path": "which file does it read?",
-    "generator": "which function yields its messages?",
-    "type": "what kind of source is it?",
-}
-
-_EXAMPLES = {
-    "exchanges": "orders: {type: topic}",
-    "producers": "greeter: {source: ..., publish: ...}",
-    "consumers": "printer: {queue: ..., handler: ...}",
-}
+Stranger = tuple[Path, str, Schema]  # where, which key, and the schema that does not know it
 
 
 def validate(root: MapNode, report: Report) -> None:
@@ -48,17 +29,7 @@ def validate(root: MapNode, report: Report) -> None:
     for error in errors:
         if error.rule not in ("additionalProperties", "required") and error.path not in told:
             told.add(error.path)
-            _Mistake(root=root, error=error).tell(report)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Error:
-    """What the validator says: at `path`, `value` breaks the `rule` of `schema`."""
-
-    path: Path
-    rule: str
-    value: Any
-    schema: Schema
+            tell(root, error, report)
 
 
 @cache
@@ -66,10 +37,10 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(dict(load_schema()))
 
 
-def _errors(value: Plain) -> Iterator[_Error]:
+def _errors(value: Plain) -> Iterator[Rejection]:
     for error in _validator().iter_errors(value):
         assert isinstance(error.schema, dict)
-        yield _Error(
+        yield Rejection(
             path=tuple(error.absolute_path), rule=str(error.validator), value=error.instance, schema=error.schema
         )
 
@@ -78,7 +49,7 @@ def _broken(root: Node, path: Path) -> bool:
     return any(getattr(at(root, path[:end]), "value", None) is BROKEN for end in range(1, len(path) + 1))
 
 
-def _strangers(errors: list[_Error]) -> Iterator[tuple[Path, str, Schema]]:
+def _strangers(errors: list[Rejection]) -> Iterator[Stranger]:
     """Keys that no schema knows: where, which, and what is known there."""
     for error in errors:
         if error.rule == "additionalProperties":
@@ -88,225 +59,29 @@ def _strangers(errors: list[_Error]) -> Iterator[tuple[Path, str, Schema]]:
                     yield error.path, key, error.schema
 
 
-def _missing_keys(root: Node, errors: list[_Error], strangers: list[tuple[Path, str, Schema]], report: Report) -> None:
-    missing: dict[Path, list[str]] = {}
-    for error in errors:
-        if error.rule == "required":
-            path = error.path
-            # What was misspelt here, or stands in the wrong place elsewhere, has been told already.
-            near = [key for where, key, _ in strangers if where == path]
-            elsewhere = {key for where, key, _ in strangers if where != path}
-            for key in error.schema["required"]:
-                absent = key not in error.value and key not in missing.get(path, [])
-                if absent and key not in elsewhere and not any(likeness(other, key) >= 0.7 for other in near):
-                    missing.setdefault(path, []).append(key)
-    for path, keys in missing.items():
+def _missing_keys(root: Node, errors: list[Rejection], strangers: list[Stranger], report: Report) -> None:
+    for path, keys in _missing(errors, strangers).items():
         report.error("missing-key", key_place(root, path), lacking(path, keys))
 
 
-def lacking(path: Path, keys: Sequence[str]) -> str:
-    """That an object lacks a key, as a sentence; for a single key, what it is for."""
-    who = f"a binding of {owner(path[:2])}" if "bindings" in path else owner(path)
-    names = " and no ".join(f"`{key}`" for key in keys)
-    question = f": {_QUESTIONS[keys[0]]}" if len(keys) == 1 else ""
-    return f"{who} has no {names}{question}"
+def _missing(errors: list[Rejection], strangers: list[Stranger]) -> dict[Path, list[str]]:
+    """What was misspelt there, or stands in the wrong place elsewhere, has been told already and is not missing."""
+    here: dict[Path, list[str]] = {}
+    for path, key, _ in strangers:
+        here.setdefault(path, []).append(key)
+    everywhere = {key for _, key, _ in strangers}
+    missing: dict[Path, list[str]] = {}
+    for error in errors:
+        if error.rule == "required":
+            known = [*missing.get(error.path, []), *error.value]
+            told = [
+                key for key in error.schema["required"] if key in everywhere or _near(key, here.get(error.path, []))
+            ]
+            absent = [key for key in error.schema["required"] if key not in known and key not in told]
+            if absent:
+                missing.setdefault(error.path, []).extend(absent)
+    return missing
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Mistake:
-    """A value that does not fit its place."""
-
-    root: Node
-    error: _Error
-
-    @property
-    def path(self) -> Path:
-        return self.error.path
-
-    @property
-    def value(self) -> Any:
-        return self.error.value
-
-    @property
-    def schema(self) -> Schema:
-        return self.error.schema
-
-    @property
-    def node(self) -> Node | None:
-        return at(self.root, self.path)
-
-    def tell(self, report: Report) -> None:
-        word, sentence, hint = self.answer()
-        report.error(word, value_place(self.root, self.path), sentence, hint)
-
-    def answer(self) -> tuple[str, str, str | None]:
-        kind = str(self.schema.get("$anchor", ""))
-        for endings, answer in self._by_kind().items():
-            if kind.endswith(endings) and not isinstance(self.value, list | dict):
-                return answer()
-        by_rule: dict[str, Callable[[], tuple[str, str, str | None]]] = {
-            "type": self._type,
-            "enum": self._option,
-            "const": self._option,
-            "pattern": self._option,
-            "not": self._neither,
-            "minimum": self._range,
-            "maximum": self._range,
-            "minLength": self._empty,
-            "minItems": self._empty,
-        }
-        return by_rule[self.error.rule]()
-
-    def _by_kind(self) -> dict[str, Callable[[], tuple[str, str, str | None]]]:
-        return {"duration": self._duration, "size": self._size, "python_path": self._python_path}
-
-    @property
-    def key(self) -> str:
-        return str(next(step for step in reversed(self.path) if isinstance(step, str)))
-
-    @property
-    def name(self) -> str:
-        """The key as the sentence calls it."""
-        if isinstance(self.path[-1], int):
-            return f"each item of `{self.key}`"
-        if len(self.path) == 2 and self.path[0] in ("exchanges", "queues", "producers", "consumers"):
-            return owner(self.path)
-        for table in ("headers", "arguments"):
-            if table in self.path[:-1]:
-                return f"`{dotted(self.path[self.path.index(table) :])}`"
-        return f"`{self.key}`"
-
-    def _sentence(self) -> str:
-        if self.value is None:
-            return f"{self.name} is {phrase(self.schema)}, and nothing stands here"
-        return f"{self.name} is {phrase(self.schema)}, this is {this(self.value)}"
-
-    def _type(self) -> tuple[str, str, str | None]:
-        wanted = _wanted(self.schema)
-        if wanted == {"boolean"}:
-            return self._boolean()
-        if isinstance(self.value, list | dict) or not wanted - {"object", "array"}:
-            return self._shape(wanted)
-        return "wrong-type", self._sentence(), self._type_hint(wanted)
-
-    def _type_hint(self, wanted: set[str]) -> str | None:
-        quoted = isinstance(self.node, ScalarNode) and self.node.source[:1] in ("'", '"')
-        if isinstance(self.value, str) and wanted & {"integer", "number"}:
-            number = self.value.strip().replace("_", "").lstrip("+")
-            if number.isdecimal() and number.isascii():
-                plain_number = number.lstrip("0") or "0"
-                return (
-                    "remove the quotes" if quoted and number == plain_number == self.value else f"write {plain_number}"
-                )
-        if isinstance(self.value, bool | int | float) and "string" in wanted and isinstance(self.node, ScalarNode):
-            return f'put it in quotes: "{self.node.text}"'
-        if self.value is None and "string" in wanted and isinstance(self.node, ScalarNode):
-            return 'a text that begins with "#" needs quotes' if self.key == "routing_key" else None
-        return None
-
-    def _boolean(self) -> tuple[str, str, str | None]:
-        text = self.value.casefold() if isinstance(self.value, str) else str(self.value)
-        if text in ("yes", "on", "y", "true", "1"):
-            hint: str | None = "write true"
-        elif text in ("no", "off", "n", "false", "0"):
-            hint = "write false"
-        else:
-            hint = None
-        if self.value is None:
-            return "not-a-boolean", f"{self.name} is true or false, and nothing stands here", hint
-        if isinstance(self.value, str):
-            return "not-a-boolean", f'{self.name} is true or false; "{self.value}" is a text in YAML 1.2', hint
-        return "not-a-boolean", f"{self.name} is true or false, this is {this(self.value)}", hint
-
-    def _shape(self, wanted: set[str]) -> tuple[str, str, str | None]:
-        if self.value is None and "required" in self.schema and "string" not in wanted:
-            return "missing-key", lacking(self.path, self.schema["required"]), None
-        it = this(self.value) if self.value is not None else "left empty"
-        if len(self.path) == 1 and self.path[0] in ("exchanges", "queues", "producers", "consumers"):
-            sentence = f"{self.name} maps each name to its settings; this is {it}"
-            return "wrong-shape", sentence, self._section_hint()
-        if "object" in wanted and "string" not in wanted:
-            hint = f"{{queue: {self.value}}}" if self.key == "publish" and isinstance(self.value, str) else None
-            return "wrong-shape", f"{self.name} maps its keys to values; this is {it}", hint
-        if "array" in wanted and "string" not in wanted:
-            hint = "- {exchange: ..., routing_key: ...}" if self.key == "bindings" else None
-            return "wrong-shape", f"{self.name} is a list; this is {it}", hint
-        hint = "broker: {url: [...]}" if self.path == ("broker",) and isinstance(self.value, list) else None
-        return "wrong-shape", f"{self.name} is {phrase(self.schema)}, this is {it}", hint
-
-    def _section_hint(self) -> str:
-        first = self.value[0] if isinstance(self.value, list) and self.value else self.value
-        if self.path[0] == "queues":
-            return f"{first}: {{}}" if isinstance(first, str) and first else "billing: {}"
-        return _EXAMPLES[str(self.path[0])]
-
-    def _option(self) -> tuple[str, str, str | None]:
-        if self.path == ("version",) and self.value == "1":
-            return "wrong-type", self._sentence(), self._type_hint({"integer"})
-        if self.path == ("version",):
-            sentence = "this piperun reads version 1 of the file format"
-            return "unsupported-version", sentence, "a newer piperun, or `version: 1`"
-        if isinstance(self.value, list | dict):
-            return self._shape(_wanted(self.schema))
-        if self.key == "ack" and self.value == "auto":
-            sentence = '"auto" means "after success" in Spring and "no acknowledgement" in RabbitMQ'
-            return "ambiguous-ack", sentence, "on_success or none"
-        legal = options(self.schema)
-        hint = did_you_mean(self.value, legal) if isinstance(self.value, str) else None
-        if not isinstance(self.value, str) and str(self.value) in legal:
-            hint = f'put it in quotes: "{self.value}"'
-        if self.value is None:
-            return "unknown-value", f"{self.name} is {phrase(self.schema)}, and nothing stands here", None
-        it = f'"{self.value}"' if isinstance(self.value, str) else this(self.value)
-        return "unknown-value", f"{self.name} is {phrase(self.schema)}, not {it}", hint
-
-    def _neither(self) -> tuple[str, str, str | None]:
-        return "unknown-value", f"{self.name} is {phrase(self.schema)}; true says neither", None
-
-    def _range(self) -> tuple[str, str, str | None]:
-        if self.key == "prefetch" and self.value == 0:
-            sentence = '0 means "without limit" in AMQP, and one slow consumer would hold the whole queue'
-            return "unlimited-prefetch", sentence, "write a number from 1"
-        return "out-of-range", self._sentence(), None
-
-    def _empty(self) -> tuple[str, str, str | None]:
-        return "wrong-type", f"{self.name} cannot be empty", None
-
-    def _duration(self) -> tuple[str, str, str | None]:
-        if is_duration(self.value) and self.error.rule == "pattern" and "positive" in self.schema["$anchor"]:
-            if self.key == "every":
-                return "bad-schedule", f"an interval of {self.value} would never pause", "write at least 1ms"
-            return "out-of-range", self._sentence(), None
-        if isinstance(self.value, int | float) and not isinstance(self.value, bool):
-            return "bad-duration", "a duration carries a unit", f"{self.value}s? {self.value}m?"
-        if isinstance(self.value, str) and self.value.isdecimal():
-            return "bad-duration", "a duration carries a unit", f"{self.value}s? {self.value}m?"
-        return "bad-duration", self._sentence(), None
-
-    def _size(self) -> tuple[str, str, str | None]:
-        if is_size(self.value):
-            return "out-of-range", self._sentence(), None
-        if isinstance(self.value, int) and not isinstance(self.value, bool):
-            return "bad-size", "a size carries a unit", f"{self.value}B? {self.value}KiB?"
-        return "bad-size", self._sentence(), None
-
-    def _python_path(self) -> tuple[str, str, str | None]:
-        if not isinstance(self.value, str):
-            return self._type()
-        return "bad-handler-path", f"a {self.key} is written package.module:function", path_hint(self.value)
-
-
-def path_hint(path: str) -> str | None:
-    """How a path was probably meant: `shop.billing.charge` is `shop.billing:charge`."""
-    cleaned = path.strip().removesuffix("()").replace("/", ".").replace(".py:", ":").replace("::", ":")
-    if ":" not in cleaned:
-        module, dot, name = cleaned.removesuffix(".py").rpartition(".")
-        cleaned = f"{module}:{name}" if dot else ""
-    parts: list[Any] = cleaned.split(":")
-    good = len(parts) == 2 and all(name.isidentifier() for part in parts for name in part.split("."))
-    return cleaned if good and cleaned != path else None
-
-
-def _wanted(schema: Schema) -> set[str]:
-    found = schema.get("type", [])
-    return ({found} if isinstance(found, str) else set(found)) - {"null"}
+def _near(key: str, others: list[str]) -> bool:
+    return any(likeness(other, key) >= 0.7 for other in others)

@@ -14,7 +14,7 @@ CONNECTIONS_MAX = 1024
 TICK_SECONDS = 0.25  # fine enough for the smallest heartbeat, which is one second
 READ_SIZE = 64 * 1024  # what one peer may have handled before it is the next one's turn
 HIGH_WATER = 1024 * 1024  # octets in a socket's buffer after which output waits
-FAREWELL_SECONDS = 2  # for all peers together to answer our close at the end
+FAREWELL_SECONDS = 1  # for all peers together to answer our close at the end
 
 
 class Server:

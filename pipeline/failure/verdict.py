@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from pipeline.config.model import Ack
-from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, TimedOut, Undecodable
+from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, TimedOut, Undecodable, text_of
 
-Reason = Literal["max_attempts", "fatal", "no_retry", "decode", "timeout"]
+_OURS = __file__.rsplit("failure", 1)[0]  # the folder of this package
+_MOST_FRAMES = 8  # a recursion without an end has a thousand
+
+Reason = Literal["max_attempts", "fatal", "no_retry", "decode", "timeout", "given_up"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,22 +84,15 @@ def failure_of(outcome: RetryAsked | Rejected | Undecodable | Failed | TimedOut)
             return Failure(
                 reason="max_attempts",
                 error_type=type(error).__qualname__,
-                error=_text(error),
+                error=text_of(error),
                 frames=_frames(error),
             )
         case _:
             assert_never(outcome)
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:  # an exception class of the user's may fail to print itself
-        return "(its text cannot be shown)"
-
-
 def _frames(error: BaseException) -> tuple[str, ...]:
-    """The places of the user's own code that the exception passed, the innermost last; ours are left out."""
-    places = traceback.extract_tb(error.__traceback__)
-    ours = __file__.rsplit("failure", 1)[0]
-    return tuple(f"{place.filename}:{place.lineno} in {place.name}" for place in places if ours not in place.filename)
+    """The last places of the user's own code that the exception passed, the innermost last; ours are left out."""
+    passed = ((frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__))
+    places = [f"{code.co_filename}:{line} in {code.co_name}" for code, line in passed if _OURS not in code.co_filename]
+    return tuple(places[-_MOST_FRAMES:])

@@ -1,10 +1,10 @@
-"""Events in words: of what weight each is, what it concerns, and the sentence that a person reads. Pure. What came
-from outside stands in it bounded and escaped; masking, and where lines go, is not known here."""
+"""Events in words: what weight each has, what it concerns, and the sentence that a person reads. Pure. What strangers
+wrote stands in it bounded and escaped; masking, and where lines go, is not known here."""
 
 import codecs
 import logging
 from collections.abc import Mapping
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from pipeline import events
 from pipeline.events import Event
@@ -15,101 +15,63 @@ LEVELS: Mapping[str, int] = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-# An exception's text may hold a whole body, and be of any length.
-_MOST_OF_ERROR = 1_000
+_LONGEST_ERROR = 1_000  # characters; the text of an exception may hold a whole body
+_LONGEST_ID = 255
 
-Line = tuple[int, str, str]
+
+class Line(NamedTuple):
+    level: int
+    subject: str  # what it concerns: `consumer.charge`
+    sentence: str
 
 
 def describe(event: Event, *, bodies: int | None) -> Line | None:
-    """Level, subject and sentence of an event; None for those that are not for the log."""
+    """An event as a line; None for those that are not for the log. `bodies` is how many bytes of a body are shown."""
     match event:
         case events.Connected(link=link, address=address):
-            return logging.DEBUG, "broker", f"connected to {address} ({link})"
+            return Line(logging.DEBUG, "broker", f"connected to {address} ({link})")
         case events.ConnectFailed(reason=reason, next_attempt=pause):
-            return logging.WARNING, "broker", f"{reason}; next attempt in {_seconds(pause)}"
-        case events.ConnectionLost(link=link, reason=reason, next_attempt=pause):
-            return (
-                logging.WARNING,
-                "broker",
-                f"lost the connection ({link}): {reason}; next attempt in {_seconds(pause)}; "
-                "messages in hand will be delivered again",
-            )
+            return Line(logging.WARNING, "broker", f"{reason}; next attempt in {shown_seconds(pause)}")
+        case events.ConnectionLost():
+            return _connection_lost(event)
         case events.Blocked(link=link):
-            return (
-                logging.WARNING,
-                "broker",
-                f"the broker has blocked publishing (memory or disk alarm, {link}); producers wait",
-            )
+            sentence = f"the broker has blocked publishing (memory or disk alarm, {link}); producers wait"
+            return Line(logging.WARNING, "broker", sentence)
         case events.Unblocked(link=link):
-            return logging.INFO, "broker", f"the broker takes messages again ({link})"
+            return Line(logging.INFO, "broker", f"the broker takes messages again ({link})")
         case events.TopologyConflict(sentence=sentence):
-            return logging.ERROR, "broker", f"{sentence}; what depends on it waits, the rest goes on"
-        case events.ConsumerStarted(consumer=name, queue=queue):
-            return logging.INFO, f"consumer.{name}", f'consuming from queue "{queue}"'
-        case events.ConsumerInterrupted(consumer=name, queue=queue, reason=reason, next_attempt=pause):
-            return (
-                logging.WARNING,
-                f"consumer.{name}",
-                f'stopped consuming from queue "{queue}": {reason}; starts again in {_seconds(pause)}',
-            )
-        case events.ConsumerInConflict(consumer=name, reason=reason, next_attempt=pause):
-            return logging.ERROR, f"consumer.{name}", f"in conflict: {reason}; next attempt in {_seconds(pause)}"
-        case events.ConsumerPaused(consumer=name, waiting=waiting):
-            return logging.INFO, f"consumer.{name}", f"{waiting} messages wait here; pausing until most are handled"
-        case events.ConsumerResumed(consumer=name, waiting=waiting):
-            return logging.INFO, f"consumer.{name}", f"consuming again, {waiting} messages wait"
+            return Line(logging.ERROR, "broker", f"{sentence}; what depends on it waits, the rest goes on")
+        case (
+            events.ConsumerStarted()
+            | events.ConsumerInterrupted()
+            | events.ConsumerInConflict()
+            | events.ConsumerPaused()
+            | events.ConsumerResumed()
+        ):
+            return _consumer(event)
         case events.MessageReceived() | events.MessageDone() | events.MessageFailed():
             return _message(event, bodies)
-        case events.SettleTroubled(consumer=name, message_id=which, reason=reason, next_attempt=pause):
-            return (
-                logging.WARNING,
-                f"consumer.{name}",
-                f"message {which or 'without id'} is held: {reason}; next attempt in {_seconds(pause)}",
-            )
-        case events.RedeliveryExpected(consumer=name, message_id=which):
-            return (
-                logging.WARNING,
-                f"consumer.{name}",
-                f"the channel of message {which or 'without id'} has ended; the broker will deliver it again",
-            )
-        case events.ProducerStarted(producer=name):
-            return logging.DEBUG, f"producer.{name}", "started"
+        case events.SettleTroubled() | events.RedeliveryExpected() | events.HandlerAbandoned():
+            return _held(event)
         case events.ProducerProgress():
             return None
-        case events.ProducerFinished(producer=name, confirmed=confirmed):
-            return logging.INFO, f"producer.{name}", f"finished: {confirmed} confirmed"
-        case events.ProducerFailed(producer=name, reason=reason):
-            return logging.ERROR, f"producer.{name}", f"{reason}; the pipeline stops"
-        case events.PublishTroubled(producer=name, reason=reason, next_attempt=pause):
-            return (
-                logging.WARNING,
-                f"producer.{name}",
-                f"not confirmed yet: {reason}; sent again in {_seconds(pause)}, under the same message id",
-            )
+        case (
+            events.ProducerStarted()
+            | events.ProducerFinished()
+            | events.ProducerFailed()
+            | events.PublishTroubled()
+            | events.Unconfirmed()
+        ):
+            return _producer(event)
         case events.Notice(subject=subject, sentence=sentence, level=level):
-            return LEVELS[level], subject, sentence
+            return Line(LEVELS[level], subject, sentence)
         case events.Ready(pipelines=names, consumers=consumers, producers=producers):
             parts = f"{_count(consumers, 'consumer')}, {_count(producers, 'producer')}"
-            return logging.INFO, "pipeline", f"{', '.join(names)}: ready with {parts}"
+            return Line(logging.INFO, "pipeline", f"{', '.join(names)}: ready with {parts}")
         case events.Stopping(reason=reason, shutdown_timeout=limit):
-            return logging.INFO, "pipeline", f"stopping, {reason}; at most {_seconds(limit)}"
-        case events.HandlerAbandoned(consumer=name, message_id=which, thread=thread):
-            what = "its thread is left behind, and" if thread else "it is cancelled, and"
-            return (
-                logging.ERROR,
-                f"consumer.{name}",
-                f"the handler of message {which or 'without id'} did not end in time: {what} "
-                "the message goes back to its queue",
-            )
-        case events.Unconfirmed(producer=name, message_id=which):
-            return (
-                logging.WARNING,
-                f"producer.{name}",
-                f"message {which or 'without id'} has no answer: it may have arrived, a duplicate is possible",
-            )
+            return Line(logging.INFO, "pipeline", f"stopping, {reason}; at most {shown_seconds(limit)}")
         case events.WorkerStarted(worker=worker, pid=pid):
-            return logging.INFO, f"worker.{worker}", f"started as process {pid}"
+            return Line(logging.INFO, f"worker.{worker}", f"started as process {pid}")
         case events.WorkerDied():
             return _worker_died(event)
         case events.Summary():
@@ -118,20 +80,101 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
             assert_never(event)
 
 
-def _message(event: events.MessageReceived | events.MessageDone | events.MessageFailed, bodies: int | None) -> Line:
+# What stands on a link decides what its loss means.
+_AFTER_LOSS = {
+    "publish": "; what is not confirmed is sent again",
+    "consume": "; messages in hand will be delivered again",
+}
+
+
+def _connection_lost(event: events.ConnectionLost) -> Line:
+    after = _AFTER_LOSS.get(event.link, "")
+    pause = shown_seconds(event.next_attempt)
+    sentence = f"lost the connection ({event.link}): {event.reason}; next attempt in {pause}{after}"
+    return Line(logging.WARNING, "broker", sentence)
+
+
+_OfConsumer = (
+    events.ConsumerStarted
+    | events.ConsumerInterrupted
+    | events.ConsumerInConflict
+    | events.ConsumerPaused
+    | events.ConsumerResumed
+)
+
+
+def _consumer(event: _OfConsumer) -> Line:
     subject = f"consumer.{event.consumer}"
-    which = f"message {event.message_id or 'without id'}"
+    match event:
+        case events.ConsumerStarted(queue=queue):
+            return Line(logging.INFO, subject, f'consuming from queue "{queue}"')
+        case events.ConsumerInterrupted(queue=queue, reason=reason, next_attempt=pause):
+            after = f"starts again in {shown_seconds(pause)}"
+            return Line(logging.WARNING, subject, f'stopped consuming from queue "{queue}": {reason}; {after}')
+        case events.ConsumerInConflict(reason=reason, next_attempt=pause):
+            return Line(logging.ERROR, subject, f"in conflict: {reason}; next attempt in {shown_seconds(pause)}")
+        case events.ConsumerPaused(waiting=waiting):
+            sentence = f"{_count(waiting, 'message')} wait here; pausing until most are handled"
+            return Line(logging.INFO, subject, sentence)
+        case events.ConsumerResumed(waiting=waiting):
+            return Line(logging.INFO, subject, f"consuming again, {_count(waiting, 'message')} left to handle")
+
+
+def _message(event: events.MessageReceived | events.MessageDone | events.MessageFailed, bodies: int | None) -> Line:
+    subject, which = f"consumer.{event.consumer}", _message_called(event.message_id)
     body = "" if bodies is None else f", body {shown_body(event.body, bodies)}"
     match event:
         case events.MessageReceived(redelivered=redelivered):
             again = ", delivered again" if redelivered else ""
-            return logging.DEBUG, subject, f"received {which}{again}{body}"
+            return Line(logging.DEBUG, subject, f"received {which}{again}{body}")
         case events.MessageDone(seconds=seconds):
-            return logging.DEBUG, subject, f"ended {which} after {_seconds(seconds)}"
+            return Line(logging.DEBUG, subject, f"ended {which} after {shown_seconds(seconds)}")
         case events.MessageFailed(reason=reason, error=error, fate=fate, dropped=dropped, frames=frames):
             level = logging.ERROR if dropped else logging.WARNING
             where = "".join(f"\n    {frame}" for frame in frames)
-            return level, subject, f"{which} failed ({reason}): {error}; {fate}{body}{where}"
+            return Line(level, subject, f"{which} failed ({reason}): {_shown_error(error)}; {fate}{body}{where}")
+
+
+def _held(event: events.SettleTroubled | events.RedeliveryExpected | events.HandlerAbandoned) -> Line:
+    subject, which = f"consumer.{event.consumer}", _message_called(event.message_id)
+    match event:
+        case events.SettleTroubled(reason=reason, next_attempt=pause):
+            sentence = f"{which} is held: {reason}; next attempt in {shown_seconds(pause)}"
+            return Line(logging.WARNING, subject, sentence)
+        case events.RedeliveryExpected():
+            sentence = f"the channel of {which} has ended; the broker will deliver it again"
+            return Line(logging.WARNING, subject, sentence)
+        case events.HandlerAbandoned(thread=thread, dropped=dropped):
+            what = "its thread is left behind" if thread else "it is cancelled"
+            fate = "the message is DROPPED" if dropped else "the message goes back to its queue"
+            sentence = f"the handler of {which} did not end in time: {what}, and {fate}"
+            return Line(logging.ERROR, subject, sentence)
+
+
+_OfProducer = (
+    events.ProducerStarted
+    | events.ProducerFinished
+    | events.ProducerFailed
+    | events.PublishTroubled
+    | events.Unconfirmed
+)
+
+
+def _producer(event: _OfProducer) -> Line:
+    subject = f"producer.{event.producer}"
+    match event:
+        case events.ProducerStarted():
+            return Line(logging.DEBUG, subject, "started")
+        case events.ProducerFinished(confirmed=confirmed):
+            return Line(logging.INFO, subject, f"finished: {confirmed} confirmed")
+        case events.ProducerFailed(reason=reason):
+            return Line(logging.ERROR, subject, f"{reason}; the pipeline stops")
+        case events.PublishTroubled(reason=reason, next_attempt=pause):
+            after = f"sent again in {shown_seconds(pause)}, under the same message id"
+            return Line(logging.WARNING, subject, f"not confirmed yet: {reason}; {after}")
+        case events.Unconfirmed(message_id=which):
+            sentence = f"{_message_called(which)} has no answer: it may have arrived, a duplicate is possible"
+            return Line(logging.WARNING, subject, sentence)
 
 
 def _worker_died(event: events.WorkerDied) -> Line:
@@ -140,28 +183,24 @@ def _worker_died(event: events.WorkerDied) -> Line:
         fate += f"; {_count(event.in_hand, 'message')} in hand will be delivered again"
     if event.dropped:
         fate += f"; {_count(event.dropped, 'message')} handed out and never finished: DROPPED"
-    after = "" if event.next_start is None else f"; the next one starts in {_seconds(event.next_start)}"
-    return logging.ERROR, f"worker.{event.worker}", f"process {event.pid} died: {event.cause}{fate}{after}"
+    after = "" if event.next_start is None else f"; the next one starts in {shown_seconds(event.next_start)}"
+    sentence = f"process {event.pid} died: {event.cause}{fate}{after}"
+    return Line(logging.ERROR, f"worker.{event.worker}", sentence)
 
 
 def _summary(event: events.Summary) -> Line:
-    numbers = event.consumers
-    parts = [f"{numbers['delivered']} delivered", f"{numbers['done']} done"]
-    for term, words in _FATES.items():
-        if numbers[term]:
-            parts.append(f"{numbers[term]} {words}")
-    if event.producers["read"]:
-        parts.insert(0, f"{event.producers['confirmed']} sent and confirmed")
-    if event.producers["failed"]:
-        parts.insert(1, f"{event.producers['failed']} NOT sent")
-    if event.producers["pending"]:
-        parts.insert(1, f"{event.producers['pending']} without an answer")
+    sent, handled = event.producers, event.consumers
+    parts = [f"{sent['confirmed']} sent and confirmed"] if sent["read"] else []
+    parts += [f"{sent[term]} {words}" for term, words in _NOT_SENT.items() if sent[term]]
+    parts += [f"{handled['delivered']} delivered", f"{handled['done']} done"]
+    parts += [f"{handled[term]} {words}" for term, words in _FATES.items() if handled[term]]
     if event.gone_with_broker:
         parts.append(f"{_count(event.gone_with_broker, 'message')} gone with the embedded broker")
-    level = logging.ERROR if numbers["dropped"] else logging.INFO
-    return level, "pipeline", f"ended after {_seconds(event.seconds)}: {', '.join(parts)}"
+    level = logging.ERROR if handled["dropped"] or sent["failed"] else logging.INFO
+    return Line(level, "pipeline", f"ended after {shown_seconds(event.seconds)}: {', '.join(parts)}")
 
 
+_NOT_SENT = {"failed": "NOT sent", "pending": "without an answer"}
 _FATES = {
     "retried": "retried",
     "dead_lettered": "dead-lettered",
@@ -173,18 +212,34 @@ _FATES = {
 
 
 def shown_body(body: bytes, limit: int) -> str:
-    """The beginning of a body for a log line: control characters escaped, bytes that are no text as a count."""
+    """The beginning of a body: control characters escaped, bytes that are no text as a count."""
+    whole = len(body) <= limit
     try:
-        text = body[:limit].decode("utf-8", errors="strict" if len(body) <= limit else "ignore")
+        # A character that the limit cuts in two is left out.
+        text = codecs.getincrementaldecoder("utf-8")().decode(body[:limit], final=whole)
     except UnicodeDecodeError:
-        return f"{len(body)} bytes that are no text"
-    escaped = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-    return f'"{escaped}"' + ("..." if len(body) > limit else "")
+        return f"{_count(len(body), 'byte')} that are no text"
+    return f'"{_escaped(text)}"' + ("" if whole else f"... ({len(body)} bytes)")
+
+
+def shown_seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s".replace(".0 s", " s")
+
+
+def _shown_error(error: str) -> str:
+    """Its lines are kept and indented, so that none of them passes for a line of the log."""
+    text = error if len(error) <= _LONGEST_ERROR else f"{error[:_LONGEST_ERROR]}... ({len(error)} characters)"
+    return "\n    ".join(_escaped(line) for line in text.splitlines())
+
+
+def _message_called(message_id: str | None) -> str:
+    """Ids come from strangers, and the broker lets every character pass."""
+    return f"message {_escaped(message_id[:_LONGEST_ID])}" if message_id else "message without id"
+
+
+def _escaped(text: str) -> str:
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s".replace(".0 s", " s")

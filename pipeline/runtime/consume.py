@@ -95,7 +95,10 @@ class ConsumerRun:
         for case in cut:
             self._emit(
                 HandlerAbandoned(
-                    consumer=self.plan.consumer.name, message_id=case.message.message_id, thread=self._in_threads
+                    consumer=self.plan.consumer.name,
+                    message_id=case.message.message_id,
+                    thread=self._in_threads,
+                    dropped=self.plan.link == "consume-none",
                 )
             )
         for slot in self._slots:
@@ -111,17 +114,12 @@ class ConsumerRun:
         return len(cut)
 
     @property
-    def left_behind(self) -> bool:
-        """Whether a handler still runs although it was cancelled: the process has to leave without it."""
-        return any(not slot.done() for slot in self._slots)
-
-    @property
     def in_hand(self) -> int:
         return len(self._waiting) + len(self._in_hand)
 
     async def _slot(self, number: int, handler: Handler) -> None:
         while True:
-            while not self._waiting:
+            while not self._waiting or (self._draining and self.plan.link != "consume-none"):
                 if self._draining:
                     return
                 self._arrived.clear()

@@ -4,6 +4,7 @@ same text, and settings that were decided once. Holds passwords, hence never an 
 import json
 from dataclasses import asdict, dataclass
 
+from pipeline.config.load import Overrides
 from pipeline.config.model import Log
 
 
@@ -13,7 +14,8 @@ class Job:
     row: int
     rows: int
     files: tuple[tuple[str, str], ...]  # path as the user wrote it, and the text
-    broker_urls: tuple[str | None, ...]  # per file; None: as the file says
+    overrides: Overrides
+    broker_urls: tuple[str | None, ...]  # per file, of the embedded broker; None: as the file and `overrides` say
     app_dir: str
     only: tuple[str, ...]
     run_id: str
@@ -31,5 +33,6 @@ class Job:
         told["files"] = tuple((path, text) for path, text in told["files"])
         told["broker_urls"] = tuple(told["broker_urls"])
         told["only"] = tuple(told["only"])
+        told["overrides"] = Overrides(**told["overrides"])
         told["log"] = Log(**told["log"])
         return cls(**told)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.amqp.link import Generation, Link
 from pipeline.clock import Clock
-from pipeline.config.load import Loaded
+from pipeline.config.load import Loaded, Overrides
 from pipeline.config.model import Broker, Log, Runtime
 from pipeline.events import Event, Notice, Summary
 from pipeline.runtime.assembly import Surroundings, declare_first
@@ -20,7 +20,7 @@ from pipeline.runtime.idle import until_idle, waiting
 from pipeline.runtime.job import Job
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.prepare import Prepared
-from pipeline.runtime.run import End, Wanted, run
+from pipeline.runtime.run import End, Wanted, run, something_still_runs
 from pipeline.runtime.stop import Stop, on_signals
 from pipeline.runtime.table import Table
 from pipeline.runtime.workers import Supervisor
@@ -31,6 +31,7 @@ class Launch:
     """Everything that was decided before anything connects."""
 
     loaded: Loaded
+    overrides: Overrides
     prepared: tuple[Prepared, ...]
     runtime: Runtime
     log: Log
@@ -85,11 +86,11 @@ async def _run_here(wanted: Launch, at: Brokers) -> End:
         progress=wanted.progress,
     )
     with on_signals(stop):
-        ended = await run(wanted.prepared, at.of_files, table.rows[0], stop, around, task)
+        end = await run(wanted.prepared, at.of_files, table.rows[0], stop, around, task)
         _say_what_became(wanted, at, table, started)
-        if ended.left_behind:
-            wanted.leave(ended.end)
-        return ended.end
+        if await something_still_runs(wanted.clock):
+            wanted.leave(end)
+        return end
 
 
 def _say_what_became(wanted: Launch, at: Brokers, table: Table, started: float) -> None:
@@ -107,14 +108,17 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
     started = wanted.clock.now()
     stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
     run_id = secrets.token_hex(4)
+    # Sources run in one worker; without consumers there is nothing for a second one to do.
+    count = wanted.runtime.workers if any(plan.consumers for plan in wanted.plans) else 1
 
     def job(row: int) -> Job:
         return Job(
             worker=row + 1,
             row=row,
-            rows=wanted.runtime.workers,
+            rows=count,
             files=tuple((each.path, each.text or "") for each in wanted.loaded.texts),
             broker_urls=at.urls,
+            overrides=wanted.overrides,
             app_dir=str(wanted.app_dir),
             only=wanted.only,
             run_id=run_id,
@@ -125,7 +129,7 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
         )
 
     supervisor = Supervisor(
-        count=wanted.runtime.workers,
+        count=count,
         plans=wanted.plans,
         job=job,
         stop=stop,

@@ -9,12 +9,14 @@ from pipeline.message import Message
 
 def outgoing(value: object, publish: Publish, *, message_id: str) -> Outgoing:
     """`value` as `publish` says. A `Message` keeps what it carries itself: its exchange, routing key, headers and
-    properties overrule, and its own `message_id` stays. Raises `codec.EncodeError` for what cannot be a body."""
+    properties overrule, and its own `message_id` stays. One that was received is passed on: where it came from, and
+    who sent it, does not overrule. Raises `codec.EncodeError` for what cannot be a body."""
     message = value if isinstance(value, Message) else Message(value)
+    received = bool(message.queue)
     body, content_type = encode(message.body)
     return Outgoing(
-        exchange=publish.exchange if message.exchange is None else message.exchange,
-        routing_key=_routing_key(message, publish),
+        exchange=publish.exchange if message.exchange is None or received else message.exchange,
+        routing_key=publish.routing_key if message.routing_key is None or received else message.routing_key,
         mandatory=publish.mandatory,
         message=Message(
             body,
@@ -29,14 +31,10 @@ def outgoing(value: object, publish: Publish, *, message_id: str) -> Outgoing:
             message_id=message.message_id or message_id,
             timestamp=message.timestamp,
             type=message.type or publish.type,
-            user_id=message.user_id,
+            user_id=None if received else message.user_id,
             app_id=message.app_id or publish.app_id,
         ),
     )
-
-
-def _routing_key(message: Message, publish: Publish) -> str:
-    return publish.routing_key if message.routing_key is None else message.routing_key
 
 
 def _expiration(message: Message, publish: Publish) -> int | None:

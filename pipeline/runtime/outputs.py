@@ -2,9 +2,9 @@
 acknowledged. What handling means, and what becomes of the message, is not known here."""
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
@@ -16,6 +16,7 @@ from pipeline.runtime.outgoing import outgoing
 
 # A generator may yield without an end: it is asked for more only while fewer of its outputs are unconfirmed.
 _UNCONFIRMED_MOST = 100
+_LONGEST_ID = 255  # octets: message-id is a short string (AMQP 0-9-1, 4.2.5.3)
 
 
 class Outputs:
@@ -26,7 +27,9 @@ class Outputs:
         "_consumer",
         "_count",
         "_forgotten",
+        "_front",
         "_input",
+        "_plain",
         "_publish",
         "_publisher",
         "_sending",
@@ -40,6 +43,7 @@ class Outputs:
         *,
         consumer: str,
         publish: Publish | None,
+        plain: Publish,
         publisher: Publisher,
         clock: Clock,
         worth_it: Callable[[], bool],
@@ -48,12 +52,14 @@ class Outputs:
         self._input = message
         self._consumer = consumer
         self._publish = publish
+        self._plain = plain  # the schema's defaults, for `context.publish` where the file has no `publish`
         self._publisher = publisher
         self._clock = clock
         self._worth_it = worth_it
         self._troubled = troubled
         self._sending: set[asyncio.Task[None]] = set()
         self._count = 0
+        self._front: str | None = None
         self._forgotten = False
 
     async def add(self, value: object) -> None:
@@ -74,11 +80,18 @@ class Outputs:
         headers: Mapping[str, object] | None,
     ) -> None:
         """What `context.publish` does: send it where it is told, and return when it is confirmed."""
-        target = _target(self._publish, exchange=exchange, routing_key=routing_key, queue=queue)
-        value = body if isinstance(body, Message) else Message(body)
-        value.headers |= headers or {}
-        task = self._begin(outgoing(value, target, message_id=self._next_id()))
-        await asyncio.shield(task)
+        if queue is not None:
+            exchange, routing_key = "", queue
+        target = self._publish or (None if exchange is None else self._plain)
+        if target is None:
+            raise ValueError("context.publish needs queue= or exchange=: this consumer has no `publish` in the file")
+        out = outgoing(body, target, message_id=self._next_id())
+        if exchange is not None:
+            out.exchange, out.routing_key = exchange, routing_key or ""
+        elif routing_key is not None:
+            out.routing_key = routing_key
+        out.message.headers |= headers or {}
+        await asyncio.shield(self._begin(out))
 
     async def confirmed(self) -> None:
         """Returns when everything that was sent is confirmed. Raises what the first failure was: `PublishError`, or
@@ -96,6 +109,7 @@ class Outputs:
         if self._forgotten:
             raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
         task = asyncio.create_task(self._send(out))
+        task.add_done_callback(_told)
         self._sending.add(task)
         return task
 
@@ -108,41 +122,22 @@ class Outputs:
             raise ChannelGone(str(gave_up)) from None
 
     async def _some_confirmed(self, when: str) -> None:
-        done, self._sending = await asyncio.wait(self._sending, return_when=when)
+        done, _ = await asyncio.wait(self._sending, return_when=when)
+        self._sending -= done  # others may have been added meanwhile
         for task in done:
             task.result()
 
     def _next_id(self) -> str:
         self._count += 1
-        return f"{self._input.message_id or uuid.uuid4().hex}:{self._consumer}:{self._count}"
+        if self._front is None:
+            self._front = f"{self._input.message_id or uuid.uuid4().hex}:{self._consumer}"
+        message_id = f"{self._front}:{self._count}"
+        if len(message_id.encode()) <= _LONGEST_ID:
+            return message_id
+        return f"{hashlib.sha256(self._front.encode()).hexdigest()}:{self._count}"
 
 
-def _target(publish: Publish | None, *, exchange: str | None, routing_key: str | None, queue: str | None) -> Publish:
-    if queue is not None:
-        exchange, routing_key = "", queue
-    if publish is None:
-        if exchange is None:
-            raise ValueError("context.publish needs queue= or exchange=: this consumer has no `publish` in the file")
-        return replace(_PLAIN, exchange=exchange, routing_key=routing_key or "")
-    return replace(
-        publish,
-        exchange=publish.exchange if exchange is None else exchange,
-        routing_key=publish.routing_key if routing_key is None else routing_key,
-    )
-
-
-_PLAIN = Publish(
-    exchange="",
-    routing_key="",
-    mandatory=True,
-    delivery_mode="persistent",
-    headers={},
-    content_type=None,
-    content_encoding=None,
-    priority=None,
-    expiration=None,
-    correlation_id=None,
-    reply_to=None,
-    type=None,
-    app_id=None,
-)
+def _told(sending: asyncio.Task[None]) -> None:
+    """Its failure is read by whoever waits for it; nobody may, once the message was given up."""
+    if not sending.cancelled():
+        sending.exception()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.amqp.declare import Topology
-from pipeline.config.model import Consumer, Pipeline, Producer, Queue
+from pipeline.config.model import Consumer, Pipeline, Producer, Publish, Queue
 from pipeline.errors import UsageError
 from pipeline.failure.queues import dead_letter_of, dead_letter_queues
 from pipeline.problems import did_you_mean
@@ -21,6 +21,7 @@ class ConsumerPlan:
     consumer: Consumer
     queue: Queue
     dead_letter: str | None  # where failures are copied to; None: they are dropped
+    plain_publish: Publish  # for what a handler sends where the file says nothing
 
     @property
     def link(self) -> LinkName:
@@ -71,7 +72,9 @@ def check_names(pipelines: Collection[Pipeline], only: Collection[str]) -> None:
 
 def _consumer_plan(pipeline: Pipeline, consumer: Consumer) -> ConsumerPlan:
     queue = next(queue for queue in pipeline.queues if queue.name == consumer.queue)
-    return ConsumerPlan(consumer=consumer, queue=queue, dead_letter=dead_letter_of(queue))
+    return ConsumerPlan(
+        consumer=consumer, queue=queue, dead_letter=dead_letter_of(queue), plain_publish=pipeline.publish
+    )
 
 
 def _topologies(pipeline: Pipeline, consumers: Collection[ConsumerPlan]) -> dict[LinkName, Topology]:

@@ -22,13 +22,19 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lifespan:
+    path: str
+    object: object
+
+
+@dataclass(frozen=True, kw_only=True)
 class Prepared:
     """One file, ready to be run: the plan, and by consumer's name what handles its messages."""
 
     plan: Plan
     handlers: Mapping[str, CallPlan]
-    lifespans: Mapping[str, object]  # of the consumers that have one of their own
-    lifespan: object | None  # of `runtime`
+    lifespans: Mapping[str, Lifespan]  # of the consumers that have one of their own
+    lifespan: Lifespan | None  # of `runtime`
     find: Callable[[str], object]
 
 
@@ -84,7 +90,7 @@ def _wanted(reference: Reference, only: Collection[str]) -> bool:
 def _prepared(number: int, pipeline: Pipeline, imports: _Imports, only: Collection[str]) -> Prepared:
     planned = plan(pipeline, only=only)
     handlers: dict[str, CallPlan] = {}
-    lifespans: dict[str, object] = {}
+    lifespans: dict[str, Lifespan] = {}
     for each in planned.consumers:
         consumer = each.consumer
         owner = f'consumer "{consumer.name}"'
@@ -114,8 +120,8 @@ def _as_source_of(settings: Source) -> Callable[[object, str], None]:
     return lambda found, _: check_source(settings, lambda _: found)
 
 
-def _as_lifespan(found: object, path: str) -> object:
+def _as_lifespan(found: object, path: str) -> Lifespan:
     problem = check_lifespan(found, name=path.partition(":")[2])
     if problem is not None:
         raise problem
-    return found
+    return Lifespan(path=path, object=found)

@@ -17,7 +17,7 @@ from pipeline.message import Message, Settle, Way
 from pipeline.outcome import Done, Failed, Outcome, Rejected, RetryAsked, seconds
 from pipeline.runtime.outputs import Outputs
 from pipeline.runtime.plan import ConsumerPlan
-from pipeline.runtime.settle import Case, Settler
+from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
 
 
 class Processor:
@@ -36,6 +36,7 @@ class Processor:
         verbose: bool,
     ) -> None:
         self._consumer = plan.consumer
+        self._plain = plan.plain_publish
         self._dead_letter = plan.dead_letter is not None
         self._publisher = publisher
         self._settler = settler
@@ -53,11 +54,13 @@ class Processor:
         try:
             outcome = await self._handle(case, handler, outputs)
             if case.begun:
-                self._settled_by_hand(case, outcome)
+                self._settled_by_hand(outcome)
             else:
                 await self._settler.settle(case, self._decide(outcome))
         except asyncio.CancelledError:
             outputs.forget()
+            if case.by_hand is not None:
+                case.by_hand.cancel()
             await self._settler.abandon(case)
             raise
         except ChannelGone:  # while its outputs waited for their confirms
@@ -71,6 +74,11 @@ class Processor:
             message.hand_over(self._by_hand(case, outputs))
         run = handler(message, self._context(outputs), self._output(outputs))
         outcome = await self._limit.within(run)
+        if case.by_hand is not None:
+            # The handler may have been cut off while it waited for its own settling, which goes on.
+            await asyncio.wait({case.by_hand})
+            if case.begun:
+                return outcome
         match outcome:
             case Done() if self._consumer.ack == "manual" and not case.begun:
                 return Failed(SettlementError("the handler ended without message.ack(), reject() or retry()"))
@@ -93,24 +101,30 @@ class Processor:
         return decide(outcome, ack=self._consumer.ack, dead_letter=self._dead_letter)
 
     def _by_hand(self, case: Case, outputs: Outputs) -> Settle:
-        async def settle(way: Way, argument: str | float | None) -> None:
-            if case.begun:
-                raise SettlementError("this message was settled already; each is settled once")
+        async def verdict_of(way: Way, argument: str | float | None) -> Verdict:
             match way:
                 case "ack":
                     await outputs.confirmed()
-                    verdict: Verdict = Acknowledge()
+                    return Acknowledge()
                 case "reject":
-                    verdict = self._decide(Rejected(str(argument)))
+                    return self._decide(Rejected(str(argument)))
                 case "retry":
-                    verdict = self._decide(RetryAsked(seconds(argument), "the handler asked for a retry"))
+                    return self._decide(RetryAsked(seconds(argument), "the handler asked for a retry"))
                 case _:
                     assert_never(way)
-            await self._settler.settle(case, verdict)
+
+        async def carry_out(way: Way, argument: str | float | None) -> None:
+            await self._settler.settle(case, await verdict_of(way, argument))
+
+        async def settle(way: Way, argument: str | float | None) -> None:
+            if case.begun or (case.by_hand is not None and not case.by_hand.done()):
+                raise SettlementError("this message was settled already; each is settled once")
+            case.by_hand = asyncio.create_task(carry_out(way, argument))
+            await asyncio.shield(case.by_hand)
 
         return settle
 
-    def _settled_by_hand(self, case: Case, outcome: Outcome) -> None:
+    def _settled_by_hand(self, outcome: Outcome) -> None:
         if isinstance(outcome, Failed):
             self._notice(
                 f"the handler raised {outcome.error!r} after it had settled the message; nothing follows from it"
@@ -130,13 +144,21 @@ class Processor:
 
     def _outputs(self, case: Case) -> Outputs:
         delivery = case.delivery
+        held_since = self._clock.now()
+        # With `ack: none` there is no delivery to go back to: only the end of the run ends the trying.
+        at_most_once = self._consumer.ack == "none"
+
+        def worth_it() -> bool:
+            return at_most_once or (delivery.alive and self._clock.now() - held_since < LONGEST_HOLD)
+
         return Outputs(
             case.message,
             consumer=self._consumer.name,
             publish=self._consumer.publish,
+            plain=self._plain,
             publisher=self._publisher,
             clock=self._clock,
-            worth_it=lambda: delivery.alive,
+            worth_it=worth_it,
             troubled=lambda reason, pause: self._troubled(case.message, reason, pause),
         )
 

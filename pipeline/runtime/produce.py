@@ -52,12 +52,16 @@ class ProducerRun:
         self._places = asyncio.Semaphore(producer.max_in_flight)
         self._sending: dict[asyncio.Task[None], str] = {}
         self._reading: asyncio.Task[None] | None = None
+        self._begun = False
         self._ending = False
         self._over = asyncio.Event()
 
     async def run(self) -> None:
         """Returns when the source has ended and everything that was read is confirmed or has failed. Its failure, if
         any, stands in `failure`."""
+        if self._ending:
+            return
+        self._begun = True
         try:
             async with self.source:
                 self._started()
@@ -77,6 +81,8 @@ class ProducerRun:
     def end_source(self) -> None:
         """Read no more; what was read may still be confirmed."""
         self._ending = True
+        if not self._begun:
+            self._over.set()
         if self._reading is not None:
             self._reading.cancel()
 
@@ -92,9 +98,13 @@ class ProducerRun:
             task.cancel()
 
     async def _read(self) -> None:
-        async for item in self.source:
+        """The source is asked for an item only when there is a place for it."""
+        items = aiter(self.source)
+        while self.failure is None:
             await self._places.acquire()
-            if self._ending or self.failure is not None:
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
                 return
             self._ledger.read()
             self._send(item)

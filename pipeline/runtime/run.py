@@ -2,20 +2,20 @@
 documentation; the steps stand below in the same order. Terminals and other processes are not known here."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from pipeline.clock import Clock
 from pipeline.config.model import Broker
 from pipeline.errors import LifespanError
-from pipeline.events import ProducerProgress, Ready, Stopping
-from pipeline.handlers.lifespan import open as open_lifespan
+from pipeline.events import Notice, ProducerProgress, Ready, Stopping
 from pipeline.runtime.assembly import Assembly, Surroundings
 from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.idle import until_idle
-from pipeline.runtime.prepare import Prepared
+from pipeline.runtime.lifespans import Lifespans
+from pipeline.runtime.prepare import Lifespan, Prepared
 from pipeline.runtime.produce import ProducerRun
 from pipeline.runtime.stop import Stop
 from pipeline.runtime.table import Phase, Row
@@ -23,6 +23,7 @@ from pipeline.runtime.table import Phase, Row
 # Of the time to stop: so long consumers go on while the last confirms of the sources arrive.
 _CONFIRM_SHARE = 0.25
 _PROGRESS_EVERY = 0.2  # seconds
+_LAST_CHANCE = 0.5  # seconds for what was cancelled at the very end
 
 
 class End(IntEnum):
@@ -31,14 +32,6 @@ class End(IntEnum):
     FINE = 0
     FAILED = 1  # a producer failed for good
     CUT_OFF = 5  # handlers were given up at `shutdown_timeout`
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """`left_behind`: a handler still runs although it was cancelled, and nothing may wait for it any more."""
-
-    end: End
-    left_behind: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,20 +45,45 @@ class Wanted:
 
 async def run(
     prepared: Sequence[Prepared], brokers: Sequence[Broker], row: Row, stop: Stop, around: Surroundings, wanted: Wanted
-) -> Ended:
+) -> End:
     """Run until `stop` is requested, the pipeline is idle, or a producer fails for good. Raises `BrokerError` and
     `TopologyDiffers` at the first start, and `LifespanError`."""
     process = _Process(prepared, brokers, row, stop, around, wanted)
     if not await process.opened():
-        return Ended(end=End.FINE)
+        return End.FINE
     async with asyncio.TaskGroup() as tasks:
         process.keep_publishing(tasks)
-        if await process.entered_lifespans():
-            await process.consume(tasks)
-            process.produce(tasks)
-            await process.until_stopped(tasks)
+        try:
+            if await process.entered_lifespans():
+                await process.consume(tasks)
+                process.produce(tasks)
+                await process.until_stopped(tasks)
+        except LifespanError:
+            stop.request("a lifespan failed")
+            await process.shut_down(tasks)
+            raise
         return await process.shut_down(tasks)
     raise AssertionError("the group is left by the return above")
+
+
+async def something_still_runs(clock: Clock) -> bool:
+    """Whether a handler still runs although it was cancelled, at the end of a run. Nothing may wait for it, as the end
+    of an event loop would."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    return not await _all_end(left, _LAST_CHANCE, clock)
+
+
+async def _all_end(tasks: Collection[asyncio.Task[Any]], seconds: float, clock: Clock) -> bool:
+    """Whether they end in time. `wait` leaves them alone when time is up; `gather` would wait for its children."""
+    try:
+        async with clock.deadline(seconds):
+            if tasks:
+                await asyncio.wait(tasks)
+    except TimeoutError:
+        return False
+    return True
 
 
 class _Process:
@@ -86,7 +104,8 @@ class _Process:
         self._stop = stop
         self._around = around
         self._wanted = wanted
-        self._lifespans = AsyncExitStack()
+        self._lifespans = Lifespans(_by_key(prepared))
+        self._failed = False
         self._watching: list[asyncio.Task[None]] = []
         self._bugs: asyncio.Queue[BaseException] = asyncio.Queue()
         row.sources_left = len(self._producers)
@@ -117,19 +136,11 @@ class _Process:
         return await self._stop.unless_requested(self._enter_lifespans())
 
     async def _enter_lifespans(self) -> None:
-        for assembly in self._assemblies:
-            prepared = assembly.prepared
-            shared = await self._enter(prepared.lifespan)
-            own = {name: await self._enter(lifespan) for name, lifespan in prepared.lifespans.items()}
-            assembly.give_state({name: own.get(name, shared) for name in prepared.handlers})
-
-    async def _enter(self, lifespan: object) -> object:
-        if lifespan is None:
-            return None
-        try:
-            return await self._lifespans.enter_async_context(open_lifespan(lifespan))
-        except Exception as error:
-            raise LifespanError(f"a lifespan failed: {type(error).__name__}: {error}") from error
+        values = await self._lifespans.enter()
+        for number, assembly in enumerate(self._assemblies):
+            shared = values.get(f"{number}")
+            names = assembly.prepared.handlers
+            assembly.give_state({name: values.get(f"{number}.{name}", shared) for name in names})
 
     # Running
 
@@ -201,7 +212,7 @@ class _Process:
 
     # Stopping, in the order that loses nothing and repeats little
 
-    async def shut_down(self, tasks: asyncio.TaskGroup) -> Ended:
+    async def shut_down(self, tasks: asyncio.TaskGroup) -> End:
         """All of it within `shutdown_timeout` from the request."""
         self._begin_stopping()
         await self._end_sources()
@@ -210,15 +221,13 @@ class _Process:
             run.cut_off()
         streams = [stream.close() for each in self._assemblies for stream in each.streams]
         await self._bounded(streams, self._stop.remaining)
-        await self._bounded([self._lifespans.aclose()], self._stop.remaining)
+        await self._bounded([run.settled() for run in self._producers], self._stop.remaining)
+        await self._leave_lifespans()
         await self._close_links()
         for task in self._watching:
             task.cancel()
-        failed = any(run.failure is not None for run in self._producers)
-        return Ended(
-            end=End.FAILED if failed else End.CUT_OFF if cut_off else End.FINE,
-            left_behind=any(run.left_behind for run in self._consumers),
-        )
+        failed = self._failed or any(run.failure is not None for run in self._producers)
+        return End.FAILED if failed else End.CUT_OFF if cut_off else End.FINE
 
     def _begin_stopping(self) -> None:
         self._row.phase = Phase.STOPPING
@@ -234,12 +243,22 @@ class _Process:
     async def _drain(self, tasks: asyncio.TaskGroup) -> int:
         """Handlers end, the unstarted go back; what still runs when time is up is given back, too."""
         draining = {tasks.create_task(run.drain()): run for run in self._consumers}
-        waiting = [asyncio.wait(set(draining))] if draining else []
-        await self._bounded([*waiting, *(run.settled() for run in self._producers)], self._stop.remaining_for_work)
+        confirmed = [tasks.create_task(run.settled()) for run in self._producers]
+        if not await _all_end([*draining, *confirmed], self._stop.remaining_for_work, self._around.clock):
+            for waiting in confirmed:
+                waiting.cancel()
         late = [run for task, run in draining.items() if not task.done()]
         for task in draining:
             task.cancel()  # it would wait for ever for a handler that swallows its cancellation
-        return sum([await run.cut_off() for run in late])
+        return sum(await asyncio.gather(*(run.cut_off() for run in late)))
+
+    async def _leave_lifespans(self) -> None:
+        try:
+            await self._bounded([self._lifespans.leave()], self._stop.remaining)
+        except LifespanError as error:
+            self._failed = True
+            self._around.emit(Notice(subject="pipeline", sentence=self._around.mask(str(error)), level="error"))
+        self._lifespans.give_up()
 
     async def _close_links(self) -> None:
         links = [link for assembly in self._assemblies for link in assembly.links.values()]
@@ -247,9 +266,21 @@ class _Process:
         await asyncio.gather(*(link.close(timeout=max(0.5, self._stop.remaining)) for link in links))
 
     async def _bounded(self, steps: Iterable[Coroutine[Any, Any, object]], seconds: float) -> None:
-        """All of them, or as far as they get."""
-        try:
-            async with self._around.clock.deadline(seconds):
-                await asyncio.gather(*steps)
-        except TimeoutError:
-            pass
+        """All of them, or as far as they get. Raises what the first of them raises."""
+        doing = [asyncio.ensure_future(step) for step in steps]
+        if not await _all_end(doing, seconds, self._around.clock):
+            for task in doing:
+                task.cancel()
+        for task in doing:
+            if task.done() and not task.cancelled():
+                task.result()
+
+
+def _by_key(prepared: Sequence[Prepared]) -> dict[str, Lifespan]:
+    """Every lifespan under the number of its file, and the consumer's name where it is a consumer's own."""
+    found: dict[str, Lifespan] = {}
+    for number, each in enumerate(prepared):
+        if each.lifespan is not None:
+            found[f"{number}"] = each.lifespan
+        found |= {f"{number}.{name}": lifespan for name, lifespan in each.lifespans.items()}
+    return found

@@ -1,12 +1,15 @@
 """Carry a verdict out: the only code that acknowledges. Publish, wait for the confirm, then ack: a message can come
 twice, it cannot get lost. Why it was decided is not known here."""
 
+import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import assert_never
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
-from pipeline.errors import ChannelGone, PublishRefused, SettlementError, Unroutable
+from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable
 from pipeline.events import Event, MessageFailed, RedeliveryExpected, SettleTroubled
 from pipeline.failure.headers import dead_letter_copy
 from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
@@ -15,21 +18,24 @@ from pipeline.message import Delivery, Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
 from pipeline.runtime.plan import ConsumerPlan
 
+_GIVEN_UP = Failure(reason="given_up", error_type="Stopped", error="it was not handled to its end")
+
 # Half of RabbitMQ's default consumer timeout (30 min): longer than that a delivery is not held for a copy that cannot
 # be confirmed, since the broker would close the channel over it, with every other delivery on it.
-_LONGEST_HOLD = 900.0
+LONGEST_HOLD = 900.0
 _REFUSED_PAUSE = 5.0
 
 
 class Case:
     """One delivery between its arrival and its end. `begun` is the gate: who comes second has come too late."""
 
-    __slots__ = ("begun", "delivery", "over")
+    __slots__ = ("begun", "by_hand", "delivery", "over")
 
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.begun = False
         self.over = False
+        self.by_hand: asyncio.Task[None] | None = None  # what `message.ack()` and its like have begun
 
     @property
     def message(self) -> Message:
@@ -82,6 +88,7 @@ class Settler:
         case.begun = case.over = True
         if self._plan.consumer.ack == "none":
             self._ledger.dropped()
+            self._tell(case.message, _GIVEN_UP, "it is DROPPED", dropped=True)
             return
         try:
             await case.delivery.nack()
@@ -110,6 +117,7 @@ class Settler:
                     self._ledger.returned()
                 else:
                     self._ledger.dropped()
+                    self._tell(case.message, _GIVEN_UP, "it is DROPPED", dropped=True)
             case _:
                 assert_never(verdict)
 
@@ -125,9 +133,8 @@ class Settler:
             username=self._username,
             mask=self._mask,
         )
-        if copy.message_id is None:
-            # The client matches returns by message id, and repeats can only be recognised by one.
-            copy.message_id = f"{self._run_id}:{failure.digest}:{id(case):x}"
+        # Returns are matched by message id, and repeats can only be recognised by one.
+        copy.message_id = copy.message_id or uuid.uuid4().hex
         if await self._confirmed(case, Outgoing(exchange="", routing_key=target, message=copy, mandatory=True)):
             await case.delivery.ack()
             self._ledger.dead_lettered()
@@ -141,7 +148,7 @@ class Settler:
         started = self._clock.now()
 
         def worth_it() -> bool:
-            return case.delivery.alive and self._clock.now() - started < _LONGEST_HOLD
+            return case.delivery.alive and self._clock.now() - started < LONGEST_HOLD
 
         declared_again = False
         while worth_it():
@@ -157,11 +164,12 @@ class Settler:
             except GaveUp:
                 break
             except Unroutable as error:
-                if not declared_again:  # somebody deleted the dead-letter queue
-                    declared_again = True
-                    await self._declare_again()
-                    continue
                 reason = str(error)
+                if not declared_again:  # somebody deleted the dead-letter queue
+                    with suppress(ConnectionLost):
+                        await self._declare_again()
+                        declared_again = True
+                        continue
             except PublishRefused as error:
                 reason = str(error)
             self._trouble(case.message, reason, _REFUSED_PAUSE)

@@ -73,10 +73,11 @@ def on_signals(stop: Stop, *, forced: Callable[[], None] | None = None) -> Itera
     asyncio runs the handler between two steps of the loop; a loop that a handler blocks hears nothing, so the second
     signal must not depend on it: from the first signal on, the plain handler of the second leaves at once."""
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in _STOPPING}
+    # What was ignored at the start stays ignored: nohup says so for HUP, a shell for INT behind `&`.
+    before = {number: signal.getsignal(number) for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN}
 
     def first(number: int, _frame: object) -> None:
-        for each in _STOPPING:
+        for each in before:
             signal.signal(each, force)
         name = signal.Signals(number).name
         loop.call_soon_threadsafe(stop.request, f"{name} received")
@@ -88,7 +89,7 @@ def on_signals(stop: Stop, *, forced: Callable[[], None] | None = None) -> Itera
         os.write(sys.stderr.fileno(), b"forced by a second signal: unsettled messages will be delivered again\n")
         os._exit(FORCED)
 
-    for number in _STOPPING:
+    for number in before:
         signal.signal(number, first)
     try:
         yield

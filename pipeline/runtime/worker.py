@@ -2,6 +2,7 @@
 the supervisor understands. The end of the control pipe means stop, also when the supervisor itself has died."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ from pipeline.runtime.assembly import Surroundings
 from pipeline.runtime.broker import at
 from pipeline.runtime.job import Job
 from pipeline.runtime.prepare import prepare
-from pipeline.runtime.run import End, Wanted, run
+from pipeline.runtime.run import End, Wanted, run, something_still_runs
 from pipeline.runtime.stop import Stop
 from pipeline.runtime.table import Table
 from pipeline.secret import Masker
@@ -28,7 +29,9 @@ def main(control: int, memory: int) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     job = Job.from_line(_read_line(control))
-    loaded = load([Text(path=path, text=text) for path, text in job.files], environment=os.environ)
+    loaded = load(
+        [Text(path=path, text=text) for path, text in job.files], environment=os.environ, overrides=job.overrides
+    )
     prepared, problems = prepare(loaded, app_dir=Path(job.app_dir), only=job.only)
     if any(problem.severity == "error" for problem in (*loaded.problems, *problems)):
         return 2  # it was right when the supervisor read it: something beside the file has changed
@@ -58,10 +61,10 @@ def main(control: int, memory: int) -> int:
             checkpoints=Path(job.checkpoints) if job.checkpoints else None,
         )
         wanted = Wanted(until_idle=False, wait_for_broker=True, progress=False)
-        ended = await run(prepared, brokers, table.rows[job.row], stop, around, wanted)
-        if ended.left_behind:
-            _leave(ended.end)
-        return ended.end
+        end = await run(prepared, brokers, table.rows[job.row], stop, around, wanted)
+        if await something_still_runs(clock):
+            _leave(end)
+        return end
 
     return asyncio.run(work())
 
@@ -92,7 +95,8 @@ def _read_line(control: int) -> bytes:
 if __name__ == "__main__":
     try:
         status = main(int(sys.argv[1]), int(sys.argv[2]))
-    except PiperunError as error:
-        print(f"worker: {error}", file=sys.stderr)
-        status = 3
+    except* PiperunError as errors:
+        for error in errors.exceptions:
+            logging.getLogger("piperun.pipeline").error("%s", error)
+        status = End.FAILED
     _leave(status)

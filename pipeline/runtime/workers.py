@@ -98,7 +98,7 @@ class Supervisor:
             worker = await self._start(number)
             status = await worker.process.wait()
             del self._running[number]
-            os.close(worker.control) if not worker.told else None
+            self._tell(worker)  # only closes our end of the pipe now
             if self._ended_on_purpose(worker, status):
                 return
             if self._clock.now() - worker.started >= _HEALTHY_AFTER:
@@ -125,6 +125,8 @@ class Supervisor:
         worker = _Worker(number=number, row=row, process=process, control=ours, started=self._clock.now())
         self._running[number] = worker
         self._emit(WorkerStarted(worker=number + 1, pid=process.pid))
+        if self._stop.requested:  # meanwhile
+            self._tell(worker)
         return worker
 
     def _ended_on_purpose(self, worker: _Worker, status: int) -> bool:
@@ -176,6 +178,10 @@ class Supervisor:
 
     def _tell_all(self) -> None:
         for worker in self._running.values():
+            self._tell(worker)
+
+    def _tell(self, worker: _Worker) -> None:
+        if not worker.told:
             worker.told = True
             os.close(worker.control)
 

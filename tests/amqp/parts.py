@@ -11,7 +11,7 @@ from pipeline.amqp.link import Generation, Link, Part
 from pipeline.amqp.publish import Outgoing
 from pipeline.clock import Clock, SystemClock
 from pipeline.config.address import Url, parse
-from pipeline.config.model import Address, Binding, Broker, Exchange, Queue
+from pipeline.config.model import Address, Arguments, Binding, Broker, Exchange, Queue
 from pipeline.errors import TopologyDiffers
 from pipeline.events import Event
 from pipeline.message import Message
@@ -66,8 +66,8 @@ def exchange(name: str, **changes: Any) -> Exchange:
     return Exchange(key=name, name=name, **{**usual, **changes})
 
 
-def binding(source: str, routing_key: str = "", **arguments: Any) -> Binding:
-    return Binding(exchange=source, routing_key=routing_key, arguments=arguments)
+def binding(source: str, routing_key: str = "", arguments: Arguments | None = None) -> Binding:
+    return Binding(exchange=source, routing_key=routing_key, arguments=arguments or {})
 
 
 def topology(*objects: Exchange | Queue) -> Topology:

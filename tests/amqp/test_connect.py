@@ -1,12 +1,9 @@
-"""Connecting: every way in which it can fail ends within the deadline in a sentence that names host, port and cause, and
-never the password."""
+"""Connecting: every way in which it can fail ends within the deadline in a sentence that names host, port and cause,
+and never the password."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,31 +17,10 @@ from pipeline.errors import BrokerError
 from pipeline.secret import Secret
 from tests.amqp.certificates import Authority
 from tests.amqp.parts import broker_of
+from tests.amqp.strangers import Talk, amqp_1_0, behind_tls, closing, http, http_and_close, silent, stranger, tls_alert
 from tests.brokers import BrokerUnderTest
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline, eventually
-
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-@asynccontextmanager
-async def stranger(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Something on a port that does what `talk` does with each connection."""
-    tasks: list[asyncio.Task[None]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.append(task := asyncio.ensure_future(talk(reader, writer)))
-        await asyncio.wait({task})
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.sleep(0)
 
 
 def free_port() -> int:
@@ -62,38 +38,6 @@ async def refusal(broker: Broker) -> str:
     sentence = str(caught.value)
     assert "Expected one of" not in sentence
     return sentence
-
-
-async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
-
-
-async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read(8)
-    writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: keep-alive\r\n\r\n")
-    await asyncio.Event().wait()
-
-
-async def http_and_close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read(8)
-    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    await writer.drain()
-
-
-async def amqp_1_0(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read(8)
-    writer.write(b"AMQP\x03\x01\x00\x00")
-    await writer.drain()
-
-
-async def tls_alert(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read(8)
-    writer.write(b"\x15\x03\x01\x00\x02\x02\x46")
-    await writer.drain()
-
-
-async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    return
 
 
 # A broker that lets us in
@@ -230,33 +174,6 @@ async def test_connecting_can_be_cancelled() -> None:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@asynccontextmanager
-async def behind_tls(url: str, context: ssl.SSLContext) -> AsyncIterator[str]:
-    """The URL of a broker's TLS port."""
-    plain = broker_of(url).addresses[0]
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection(plain.host, plain.port)
-
-        async def one_way(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(ConnectionError):
-                while data := await source.read(65536):
-                    target.write(data)
-
-        await asyncio.wait(
-            {
-                asyncio.ensure_future(one_way(reader, back_writer)),
-                one := asyncio.ensure_future(one_way(back_reader, writer)),
-            },
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        back_writer.close()
-        one.cancel()
-
-    async with stranger(pump, context) as port:
-        yield f"amqps{url.partition('://')[1]}{url.partition('://')[2].rpartition('@')[0]}@127.0.0.1:{port}/{url.rpartition('/')[2]}"
 
 
 def tls(authority: Authority, **changes: Any) -> Tls:

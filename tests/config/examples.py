@@ -38,7 +38,7 @@ queues:
   billing.failed:
   invoices: {message_ttl: 1h, max_length: 1000, max_length_bytes: 16MiB, overflow: reject-publish}
   everything: {bindings: [{exchange: audit}]}
-  temporary: {exclusive: true, durable: false}
+  temporary: {auto_delete: true}
 
 producers:
   nightly:

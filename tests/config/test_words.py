@@ -1,4 +1,4 @@
-"""Each way a file can be wrong, with the full text of the answer. The cases stand in `words/*.txt`, to be read as they are."""
+"""Each way a file can be wrong, with the full text of the answer. The cases stand in `words/*.txt`."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,0 +1,254 @@
+"""One value that the schema rejects, as a word, a sentence and a way out.
+Knows what people usually mean; how the schema is asked is the business of `validate`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config.nodes import Node, Path, ScalarNode, at, value_place
+from pipeline.config.owner import dotted, owner
+from pipeline.config.phrases import options, phrase, this
+from pipeline.config.report import Report
+from pipeline.config.schema import Schema
+from pipeline.config.units import is_duration, is_size
+from pipeline.problems import did_you_mean
+
+_QUESTIONS = {
+    "handler": "which function gets its messages?",
+    "queue": "which queue does it read?",
+    "source": "where do its messages come from?",
+    "publish": "where do its messages go?",
+    "exchange": "where do its messages come from?",
+    "path": "which file does it read?",
+    "generator": "which function yields its messages?",
+    "type": "what kind of source is it?",
+}
+
+_EXAMPLES = {
+    "exchanges": "orders: {type: topic}",
+    "producers": "greeter: {source: ..., publish: ...}",
+    "consumers": "printer: {queue: ..., handler: ...}",
+}
+
+
+Answer = tuple[str, str, str | None]  # word, sentence, way out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """What the validator says: at `path`, `value` breaks the `rule` of `schema`."""
+
+    path: Path
+    rule: str
+    value: Any
+    schema: Schema
+
+
+def tell(root: Node, rejection: Rejection, report: Report) -> None:
+    """Report a value that does not fit its place."""
+    word, sentence, hint = _Mistake(root=root, rejection=rejection).answer()
+    report.error(word, value_place(root, rejection.path), sentence, hint)
+
+
+def lacking(path: Path, keys: Sequence[str]) -> str:
+    """That an object lacks a key, as a sentence; for a single key, what it is for."""
+    who = f"a binding of {owner(path[:2])}" if "bindings" in path else owner(path)
+    names = " and no ".join(f"`{key}`" for key in keys)
+    question = f": {_QUESTIONS[keys[0]]}" if len(keys) == 1 else ""
+    return f"{who} has no {names}{question}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mistake:
+    """A value that does not fit its place."""
+
+    root: Node
+    rejection: Rejection
+
+    @property
+    def path(self) -> Path:
+        return self.rejection.path
+
+    @property
+    def value(self) -> Any:
+        return self.rejection.value
+
+    @property
+    def schema(self) -> Schema:
+        return self.rejection.schema
+
+    @property
+    def node(self) -> Node | None:
+        return at(self.root, self.path)
+
+    def answer(self) -> Answer:
+        kind = str(self.schema.get("$anchor", ""))
+        for endings, answer in self._by_kind().items():
+            if kind.endswith(endings) and not isinstance(self.value, list | dict):
+                return answer()
+        by_rule: dict[str, Callable[[], Answer]] = {
+            "type": self._type,
+            "enum": self._option,
+            "const": self._option,
+            "pattern": self._option,
+            "not": self._neither,
+            "minimum": self._range,
+            "maximum": self._range,
+            "minLength": self._empty,
+            "minItems": self._empty,
+        }
+        return by_rule[self.rejection.rule]()
+
+    def _by_kind(self) -> dict[str, Callable[[], Answer]]:
+        return {"duration": self._duration, "size": self._size, "python_path": self._python_path}
+
+    @property
+    def key(self) -> str:
+        return str(next(step for step in reversed(self.path) if isinstance(step, str)))
+
+    @property
+    def name(self) -> str:
+        """The key as the sentence calls it."""
+        if isinstance(self.path[-1], int):
+            return f"each item of `{self.key}`"
+        if len(self.path) == 2 and self.path[0] in ("exchanges", "queues", "producers", "consumers"):
+            return owner(self.path)
+        for table in ("headers", "arguments"):
+            if table in self.path[:-1]:
+                return f"`{dotted(self.path[self.path.index(table) :])}`"
+        return f"`{self.key}`"
+
+    def _sentence(self) -> str:
+        if self.value is None:
+            return f"{self.name} is {phrase(self.schema)}, and nothing stands here"
+        return f"{self.name} is {phrase(self.schema)}, this is {this(self.value)}"
+
+    def _type(self) -> Answer:
+        wanted = _wanted(self.schema)
+        if wanted == {"boolean"}:
+            return self._boolean()
+        if isinstance(self.value, list | dict) or not wanted - {"object", "array"}:
+            return self._shape(wanted)
+        return "wrong-type", self._sentence(), self._type_hint(wanted)
+
+    def _type_hint(self, wanted: set[str]) -> str | None:
+        quoted = isinstance(self.node, ScalarNode) and self.node.source[:1] in ("'", '"')
+        if isinstance(self.value, str) and wanted & {"integer", "number"}:
+            number = self.value.strip().replace("_", "").lstrip("+")
+            if number.isdecimal() and number.isascii():
+                plain_number = number.lstrip("0") or "0"
+                return (
+                    "remove the quotes" if quoted and number == plain_number == self.value else f"write {plain_number}"
+                )
+        if isinstance(self.value, bool | int | float) and "string" in wanted and isinstance(self.node, ScalarNode):
+            return f'put it in quotes: "{self.node.text}"'
+        if self.value is None and "string" in wanted and isinstance(self.node, ScalarNode):
+            return 'a text that begins with "#" needs quotes' if self.key == "routing_key" else None
+        return None
+
+    def _boolean(self) -> Answer:
+        text = self.value.casefold() if isinstance(self.value, str) else str(self.value)
+        if text in ("yes", "on", "y", "true", "1"):
+            hint: str | None = "write true"
+        elif text in ("no", "off", "n", "false", "0"):
+            hint = "write false"
+        else:
+            hint = None
+        if self.value is None:
+            return "not-a-boolean", f"{self.name} is true or false, and nothing stands here", hint
+        if isinstance(self.value, str):
+            return "not-a-boolean", f'{self.name} is true or false; "{self.value}" is a text in YAML 1.2', hint
+        return "not-a-boolean", f"{self.name} is true or false, this is {this(self.value)}", hint
+
+    def _shape(self, wanted: set[str]) -> Answer:
+        if self.value is None and "required" in self.schema and "string" not in wanted:
+            return "missing-key", lacking(self.path, self.schema["required"]), None
+        it = this(self.value) if self.value is not None else "left empty"
+        if len(self.path) == 1 and self.path[0] in ("exchanges", "queues", "producers", "consumers"):
+            sentence = f"{self.name} maps each name to its settings; this is {it}"
+            return "wrong-shape", sentence, self._section_hint()
+        if "object" in wanted and "string" not in wanted:
+            hint = f"{{queue: {self.value}}}" if self.key == "publish" and isinstance(self.value, str) else None
+            return "wrong-shape", f"{self.name} maps its keys to values; this is {it}", hint
+        if "array" in wanted and "string" not in wanted:
+            hint = "- {exchange: ..., routing_key: ...}" if self.key == "bindings" else None
+            return "wrong-shape", f"{self.name} is a list; this is {it}", hint
+        hint = "broker: {url: [...]}" if self.path == ("broker",) and isinstance(self.value, list) else None
+        return "wrong-shape", f"{self.name} is {phrase(self.schema)}, this is {it}", hint
+
+    def _section_hint(self) -> str:
+        first = self.value[0] if isinstance(self.value, list) and self.value else self.value
+        if self.path[0] == "queues":
+            return f"{first}: {{}}" if isinstance(first, str) and first else "billing: {}"
+        return _EXAMPLES[str(self.path[0])]
+
+    def _option(self) -> Answer:
+        if self.path == ("version",) and self.value == "1":
+            return "wrong-type", self._sentence(), self._type_hint({"integer"})
+        if self.path == ("version",):
+            sentence = "this piperun reads version 1 of the file format"
+            return "unsupported-version", sentence, "a newer piperun, or `version: 1`"
+        if isinstance(self.value, list | dict):
+            return self._shape(_wanted(self.schema))
+        if self.key == "ack" and self.value == "auto":
+            sentence = '"auto" means "after success" in Spring and "no acknowledgement" in RabbitMQ'
+            return "ambiguous-ack", sentence, "on_success or none"
+        legal = options(self.schema)
+        hint = did_you_mean(self.value, legal) if isinstance(self.value, str) else None
+        if not isinstance(self.value, str) and str(self.value) in legal:
+            hint = f'put it in quotes: "{self.value}"'
+        if self.value is None:
+            return "unknown-value", f"{self.name} is {phrase(self.schema)}, and nothing stands here", None
+        it = f'"{self.value}"' if isinstance(self.value, str) else this(self.value)
+        return "unknown-value", f"{self.name} is {phrase(self.schema)}, not {it}", hint
+
+    def _neither(self) -> Answer:
+        return "unknown-value", f"{self.name} is {phrase(self.schema)}; true says neither", None
+
+    def _range(self) -> Answer:
+        if self.key == "prefetch" and self.value == 0:
+            sentence = '0 means "without limit" in AMQP, and one slow consumer would hold the whole queue'
+            return "unlimited-prefetch", sentence, "write a number from 1"
+        return "out-of-range", self._sentence(), None
+
+    def _empty(self) -> Answer:
+        return "wrong-type", f"{self.name} cannot be empty", None
+
+    def _duration(self) -> Answer:
+        if is_duration(self.value) and self.rejection.rule == "pattern" and "positive" in self.schema["$anchor"]:
+            if self.key == "every":
+                return "bad-schedule", f"an interval of {self.value} would never pause", "write at least 1ms"
+            return "out-of-range", self._sentence(), None
+        if isinstance(self.value, int | float) and not isinstance(self.value, bool):
+            return "bad-duration", "a duration carries a unit", f"{self.value}s? {self.value}m?"
+        if isinstance(self.value, str) and self.value.isdecimal():
+            return "bad-duration", "a duration carries a unit", f"{self.value}s? {self.value}m?"
+        return "bad-duration", self._sentence(), None
+
+    def _size(self) -> Answer:
+        if is_size(self.value):
+            return "out-of-range", self._sentence(), None
+        if isinstance(self.value, int) and not isinstance(self.value, bool):
+            return "bad-size", "a size carries a unit", f"{self.value}B? {self.value}KiB?"
+        return "bad-size", self._sentence(), None
+
+    def _python_path(self) -> Answer:
+        if not isinstance(self.value, str):
+            return self._type()
+        return "bad-handler-path", f"a {self.key} is written package.module:function", path_hint(self.value)
+
+
+def path_hint(path: str) -> str | None:
+    """How a path was probably meant: `shop.billing.charge` is `shop.billing:charge`."""
+    cleaned = path.strip().removesuffix("()").replace("/", ".").replace(".py:", ":").replace("::", ":")
+    if ":" not in cleaned:
+        module, dot, name = cleaned.removesuffix(".py").rpartition(".")
+        cleaned = f"{module}:{name}" if dot else ""
+    parts: list[Any] = cleaned.split(":")
+    good = len(parts) == 2 and all(name.isidentifier() for part in parts for name in part.split("."))
+    return cleaned if good and cleaned != path else None
+
+
+def _wanted(schema: Schema) -> set[str]:
+    found = schema.get("type", [])
+    return ({found} if isinstance(found, str) else set(found)) - {"null"}

@@ -1,0 +1,44 @@
+"""Who listens hears every event in order, and one that fails hurts nobody."""
+
+import logging
+from dataclasses import is_dataclass
+from typing import get_args
+
+import pytest
+
+from pipeline.events import Blocked, Event, Events, Unblocked
+
+
+def test_every_listener_hears_every_event_in_order() -> None:
+    events = Events()
+    first, second = list[Event](), list[Event]()
+    events.emit(Blocked(link="publish"))  # nobody listens yet
+    events.listen(first.append)
+    events.emit(Blocked(link="publish"))
+    events.listen(second.append)
+    events.emit(Unblocked(link="publish"))
+    assert first == [Blocked(link="publish"), Unblocked(link="publish")]
+    assert second == [Unblocked(link="publish")]
+
+
+def test_a_listener_that_fails_is_told_and_keeps_nobody_from_hearing(caplog: pytest.LogCaptureFixture) -> None:
+    events = Events()
+    heard = list[Event]()
+
+    def broken(event: Event) -> None:
+        raise RuntimeError("out of order")
+
+    events.listen(broken)
+    events.listen(heard.append)
+    with caplog.at_level(logging.ERROR, "piperun"):
+        events.emit(Blocked(link="publish"))
+    assert heard == [Blocked(link="publish")]
+    (record,) = caplog.records
+    assert record.getMessage() == "a listener failed on Blocked"
+    assert record.exc_info and "out of order" in str(record.exc_info[1])
+
+
+@pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
+def test_every_event_is_a_value(kind: type[object]) -> None:
+    assert is_dataclass(kind)
+    assert vars(kind)["__dataclass_params__"].frozen
