@@ -77,6 +77,11 @@ class PublishRefused(PublishError):
     write (403), a property it does not accept or a message that is too large (406)."""
 
 
+class Unwritable(PublishRefused):
+    """Raised when AMQP or the client library cannot carry a header or property of the message. Nothing was sent, and
+    another try would end the same way."""
+
+
 class SettlementError(PiperunError):
     """Raised in a handler that settles a message twice, or one that is not its own to settle."""
 

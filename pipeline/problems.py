@@ -9,6 +9,9 @@ from unicodedata import combining, east_asian_width
 
 Severity = Literal["error", "warning"]
 
+_NEAR = 0.7  # from here on two names are near each other
+_LONGEST = 100  # characters of a name that is compared at all
+
 # Every word with what it means in a few words; each has a page in `docs/problems/` and a test with its full text.
 WORDS: Mapping[str, str] = {
     "ambiguous-ack": "`ack: auto` means opposite things in different systems",
@@ -135,7 +138,7 @@ def closest(wanted: str, candidates: Iterable[str], *, limit: int = 3) -> list[s
 
     Case, hyphens and a plural's "s" are forgiven, so `prefetchCount` finds `prefetch` and `queue` finds `queues`."""
     scored = [(likeness(wanted, candidate), candidate) for candidate in candidates]
-    near = sorted((pair for pair in scored if pair[0] >= 0.7), key=lambda pair: (-pair[0], pair[1]))
+    near = sorted((pair for pair in scored if pair[0] >= _NEAR), key=lambda pair: (-pair[0], pair[1]))
     return [candidate for _, candidate in near[:limit]]
 
 
@@ -162,9 +165,11 @@ def _plain(name: str) -> str:
 def _likeness(wanted: str, candidate: str) -> float:
     if wanted == candidate:
         return 1.0
-    if not wanted or not candidate:
-        return 0.0
     shorter, longer = sorted((wanted, candidate), key=len)
+    # Two times the shorter by both together is the most that the ratio can be; long texts would take for ever.
+    if not shorter or len(longer) > _LONGEST or 2 * len(shorter) < _NEAR * (len(shorter) + len(longer)):
+        return 0.9 if len(shorter) >= 4 and longer.startswith(shorter) else 0.0
     if len(shorter) >= 4 and longer.startswith(shorter):
         return 0.9
-    return SequenceMatcher(None, wanted, candidate).ratio()
+    matcher = SequenceMatcher(None, wanted, candidate, autojunk=False)
+    return matcher.ratio() if matcher.quick_ratio() >= _NEAR else 0.0

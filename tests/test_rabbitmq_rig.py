@@ -14,8 +14,9 @@ from aio_pika.exceptions import AMQPConnectionError
 
 from tests.erlang import ErlangError
 from tests.guard import start_guard
-from tests.rabbitmq import PrivateRabbitMQ, accepts
+from tests.rabbitmq import PrivateRabbitMQ
 from tests.rabbitmq_installation import Installation
+from tests.rabbitmq_process import accepts
 from tests.waiting import deadline, eventually, wait_until
 
 # Starts a node, tells where it is, and then waits to be killed.

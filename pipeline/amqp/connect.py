@@ -11,7 +11,7 @@ from aio_pika import Connection
 from aiormq.connection import TransportFactory
 from yarl import URL
 
-from pipeline.amqp.faults import why_not_connected
+from pipeline.amqp.faults import somebody_cancelled, why_not_connected
 from pipeline.amqp.foreign import tolerate
 from pipeline.config.model import Address, Broker, Tls
 from pipeline.errors import BrokerError
@@ -84,12 +84,11 @@ async def connect(broker: Broker, address: Address, *, name: str) -> tuple[Conne
     try:
         # Without its timeout the client waits for ever on a port that accepts and says nothing.
         await connection.connect(timeout=broker.connect_timeout)
-    except asyncio.CancelledError:
+    except (Exception, asyncio.CancelledError) as error:
         wire.cut()
         await connection.close()
-        raise
-    except Exception as error:
-        await connection.close()
+        if isinstance(error, asyncio.CancelledError) and somebody_cancelled():
+            raise
         raise BrokerError(_sentence(error, broker, address, wire)) from None
     finally:
         alarm.cancel()
@@ -97,7 +96,7 @@ async def connect(broker: Broker, address: Address, *, name: str) -> tuple[Conne
     return connection, wire
 
 
-def _sentence(error: Exception, broker: Broker, address: Address, wire: Wire) -> str:
+def _sentence(error: BaseException, broker: Broker, address: Address, wire: Wire) -> str:
     return why_not_connected(
         error,
         address=address,

@@ -102,6 +102,7 @@ class Subscription:
 
     async def live(self, generation: Generation) -> None:
         """Consume until the generation ends."""
+        self._intake = None
         conflict = generation.conflicts.get(self.queue)
         trouble = None if conflict is None else _Trouble(reason=conflict, conflict=True)
         try:
@@ -126,6 +127,8 @@ class Subscription:
             return None if trouble is None or await generation.is_over() else trouble
         except Refused as refusal:
             return _Trouble(reason=_why_refused(refusal), conflict=True)
+        except (ValueError, TypeError) as error:
+            return _Trouble(reason=f"it cannot be asked for: {error}", conflict=True)
         except ConnectionLost as error:
             return None if await generation.is_over() else _Trouble(reason=str(error), conflict=False)
         finally:

@@ -78,8 +78,8 @@ async def _compared(scratch: Scratch, wanted: Exchange | Queue) -> list[Differen
         if refusal.code != _NOT_FOUND:
             return [_refused(ours, refusal)]
         return [_missing(ours)] if wanted.declare == "check" else []
-    except ValueError:
-        return [_unspeakable(ours)]
+    except ValueError as error:
+        return [_unspeakable(ours, error)]
     differences = await _asserted(scratch, ours)
     # Who may not configure can see whether it is there, and no more.
     return [each for each in differences if not (each.forbidden and wanted.declare == "check")]
@@ -93,8 +93,8 @@ async def _asserted(scratch: Scratch, wanted: Wish) -> list[Difference]:
         try:
             await scratch.ask(f"the declaration of {wanted}", partial(_declare, wanted=asked))
             break
-        except ValueError:
-            return [_unspeakable(wanted)]
+        except ValueError as error:
+            return [_unspeakable(wanted, error)]
         except Refused as refusal:
             named = unequal(refusal.text, asked) if refusal.code == _PRECONDITION_FAILED else None
             if named is None or asked.adopting(*named) == asked:
@@ -123,8 +123,8 @@ async def _bound(scratch: Scratch, wanted: Exchange | Queue) -> list[Difference]
             await scratch.ask(f"a binding of {wish(wanted)}", partial(_bind, wanted=wanted, binding=binding))
         except Refused as refusal:
             differences.append(_unbound(wish(wanted), binding, refusal))
-        except ValueError:
-            differences.append(_unspeakable(wish(wanted)))
+        except ValueError as error:
+            differences.append(_unspeakable(wish(wanted), error))
     return differences
 
 
@@ -164,8 +164,8 @@ def _missing(wanted: Wish) -> Difference:
     return Difference(kind=wanted.kind, name=wanted.name, sentence=sentence, missing=True)
 
 
-def _unspeakable(wanted: Wish) -> Difference:
-    sentence = f"{wanted} has a name that the client cannot send; use ASCII letters, digits and -_.:@#,/+"
+def _unspeakable(wanted: Wish, error: ValueError) -> Difference:
+    sentence = f"{wanted} cannot be asked for: {error} (names are ASCII letters, digits, spaces and -_.:@#,/+)"
     return Difference(kind=wanted.kind, name=wanted.name, sentence=sentence)
 
 

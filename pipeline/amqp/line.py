@@ -12,7 +12,7 @@ from pamqp.commands import Basic
 
 from pipeline.amqp.convert import longest, to_properties
 from pipeline.amqp.faults import Refused, answered_within, somebody_cancelled, why_ended
-from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishRefused, Unroutable
+from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishRefused, Unroutable, Unwritable
 from pipeline.message import Message
 
 _FRAME_OVERHEAD = 8 + 14  # octets round the properties in their frame (AMQP 0-9-1, 4.2.3 and 4.2.6.1)
@@ -132,7 +132,7 @@ class Line:
             case client.ChannelClosed():
                 return self._refusal(error, outgoing)
             case _ if isinstance(error, _UNWRITABLE):
-                return PublishRefused(f"a message to {outgoing} cannot be written: {error}")
+                return Unwritable(f"a message to {outgoing} cannot be written: {error}")
             case asyncio.CancelledError() if somebody_cancelled():
                 return error
             case _:

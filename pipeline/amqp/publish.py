@@ -35,7 +35,8 @@ class Publisher:
         self._channels = channels
         self._places = asyncio.Semaphore(window)
         self._lines: dict[Destination, Line] = {}
-        self._opening: dict[Destination, asyncio.Lock] = {}
+        self._entrance = asyncio.Lock()
+        self._at_entrance = 0
         self._generation: Generation | None = None
         self._ready = asyncio.Event()
         self._suspects: set[str] = set()
@@ -86,27 +87,33 @@ class Publisher:
     # Finding a channel
 
     def _free_line(self, outgoing: Outgoing) -> Line | None:
-        """Without waiting, which is how nearly every message finds it."""
-        message_id = str(outgoing.message.message_id)
-        if self._generation is None or self._generation.blocked or self._places.locked():
+        """Without waiting, which is how nearly every message finds it; not past those who wait."""
+        if self._at_entrance or self._generation is None or self._generation.blocked or self._places.locked():
             return None
+        message_id = str(outgoing.message.message_id)
         line = self._lines.get(self._destination(outgoing))
         if line is None or line.closed or line.carries(message_id) or message_id in self._suspects:
             return None
         return line
 
     async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> Line:
-        """A line and one of the places. Raises `NotConnected`."""
+        """A line and one of the places, for one message after the other. Raises `NotConnected`."""
+        message_id = str(outgoing.message.message_id)
+        self._at_entrance += 1
         try:
             async with self._clock.deadline(timeout):
-                await self._places.acquire()
-                try:
-                    return await self._line(outgoing)
-                except BaseException:
-                    self._places.release()
-                    raise
+                while True:
+                    async with self._entrance:
+                        await self._places.acquire()
+                        line = await self._line_or_give_up_place(outgoing)
+                        if not line.carries(message_id):
+                            return line
+                        self._places.release()
+                    await line.answered(message_id)
         except TimeoutError:
             raise NotConnected(f"nothing was sent within {timeout:g} s: {self._obstacle}") from None
+        finally:
+            self._at_entrance -= 1
 
     @property
     def _obstacle(self) -> str:
@@ -116,32 +123,30 @@ class Publisher:
             return "the broker takes no messages for now (memory or disk alarm)"
         return "too many messages wait for their confirms"
 
-    async def _line(self, outgoing: Outgoing) -> Line:
-        message_id = str(outgoing.message.message_id)
-        while True:
-            await self._ready.wait()  # ends with the link's next generation, or with the deadline
-            generation = self._generation
-            assert generation is not None
-            try:
-                await generation.unblocked()
-                if message_id in self._suspects:
-                    return await self._open(generation, alone=True)
-                line = await self._line_to(self._destination(outgoing), generation)
-            except ConnectionLost:
-                if generation.ended:
-                    self._forget(generation)
-                continue
-            if not line.carries(message_id):
-                return line
-            await line.answered(message_id)
+    async def _line_or_give_up_place(self, outgoing: Outgoing) -> Line:
+        try:
+            while True:
+                await self._ready.wait()  # ends with the link's next generation, or with the deadline
+                generation = self._generation
+                assert generation is not None
+                try:
+                    await generation.unblocked()
+                    return await self._line(outgoing, generation)
+                except ConnectionLost:
+                    if generation.ended:
+                        self._forget(generation)
+        except BaseException:
+            self._places.release()
+            raise
 
-    async def _line_to(self, destination: Destination, generation: Generation) -> Line:
-        async with self._opening.setdefault(destination, asyncio.Lock()):
-            line = self._lines.get(destination)
-            if line is None or line.closed:
-                self._lines = {where: each for where, each in self._lines.items() if not each.closed}
-                line = self._lines[destination] = await self._open(generation, alone=False)
-            return line
+    async def _line(self, outgoing: Outgoing, generation: Generation) -> Line:
+        if outgoing.message.message_id in self._suspects:
+            return await self._open(generation, alone=True)
+        self._lines = {destination: line for destination, line in self._lines.items() if not line.closed}
+        destination = self._destination(outgoing)
+        if destination not in self._lines:
+            self._lines[destination] = await self._open(generation, alone=False)
+        return self._lines[destination]
 
     async def _open(self, generation: Generation, *, alone: bool) -> Line:
         channel = await generation.channel(confirms=True)
@@ -169,7 +174,6 @@ class Publisher:
             self._ready.clear()
             self._generation = None
             self._lines = {}
-            self._opening = {}
 
     # On the way
 

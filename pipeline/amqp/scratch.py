@@ -1,6 +1,7 @@
 """A channel to ask questions on, thrown away afterwards: a refusal closes the channel that it was asked on, and costs
 nothing but itself here. What is asked is not known here."""
 
+import struct
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TypeVar
@@ -49,3 +50,5 @@ class Scratch:
         except Refused:
             self._channel = None
             raise
+        except (TypeError, OverflowError, struct.error) as error:
+            raise ValueError(str(error)) from error

@@ -14,7 +14,6 @@ from pipeline.config.references import bindings
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
 from pipeline.config.units import is_duration, seconds, spoken
-from pipeline.problems import did_you_mean
 
 _BROKERS_PATIENCE = 30 * 60.0  # seconds; RabbitMQ's default consumer timeout
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -203,7 +202,7 @@ def _file(settings: Settings, path: Path, report: Report) -> None:
         beside = [other.name for other in file.parent.iterdir()] if file.parent.is_dir() else []
     except (OSError, ValueError):
         beside = []
-    near = did_you_mean(written, [str(FilePath(written).parent / name) for name in beside])
+    near = report.did_you_mean(written, [str(FilePath(written).parent / name) for name in beside])
     place = value_place(settings.root, path)
     report.warning("missing-file", place, f'"{written}" does not exist on this machine', near)
 

@@ -15,7 +15,6 @@ from pipeline.config.phrases import both, this
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
 from pipeline.config.units import milliseconds
-from pipeline.problems import did_you_mean
 
 MOST_MILLISECONDS = 2**32 - 1
 
@@ -174,7 +173,7 @@ def advise(settings: Settings, report: Report) -> None:
             arguments = at(settings.root, (section, name, "arguments"))
             for argument, entry in arguments.entries.items() if isinstance(arguments, MapNode) else ():
                 if argument not in known:
-                    hint = _elsewhere(section, argument) or did_you_mean(argument, known)
+                    hint = _elsewhere(section, argument) or report.did_you_mean(argument, known)
                     sentence = f'RabbitMQ knows no argument "{argument}" and would ignore it'
                     report.warning("unknown-argument", entry.key, sentence, hint)
 

@@ -1,6 +1,8 @@
 """Where failed messages of one file end: which queues hold them, and that they do not run in a circle.
 What is declared for it is known to `arguments` and to the floor of failures."""
 
+from collections.abc import Iterator, Mapping
+
 from pipeline.config.names import check_name
 from pipeline.config.nodes import Path, value_place
 from pipeline.config.phrases import both
@@ -17,27 +19,30 @@ def check(settings: Settings, report: Report) -> None:
         if target is not None:
             targets[key] = target
             check_name(target, "queue", value_place(settings.root, path), report)
-    told: set[str] = set()
-    for key in targets:
-        circle = _circle(key, targets)
-        if circle and not told & set(circle):
-            told |= set(circle)
-            _tell_circle(settings, circle, report)
+    for circle in _circles(targets):
+        _tell_circle(settings, circle, report)
 
 
-def _circle(start: str, targets: dict[str, str]) -> list[str]:
-    """The queues on the way from one back to itself, if its way leads there."""
-    way = [start]
-    while (following := targets.get(way[-1])) is not None and following not in way:
-        way.append(following)
-    return way if following == start else []
+def _circles(targets: Mapping[str, str]) -> Iterator[list[str]]:
+    """Every circle once, as the queues along it."""
+    seen: set[str] = set()
+    for start in targets:
+        way: dict[str, None] = {}
+        queue: str | None = start
+        while queue is not None and queue not in seen:
+            seen.add(queue)
+            way[queue] = None
+            queue = targets.get(queue)
+        if queue in way:
+            along = list(way)
+            yield along[along.index(str(queue)) :]
 
 
 def _tell_circle(settings: Settings, circle: list[str], report: Report) -> None:
     # The later line closes the circle and carries the caret.
     last = max(circle, key=lambda key: value_place(settings.root, ("queues", key, "dead_letter")))
     place = value_place(settings.root, ("queues", last, "dead_letter"))
-    names = [f'"{name}"' for name in circle]
+    names = [f'"{name}"' for name in circle[:5]] + ["others"] * (len(circle) > 5)
     if len(circle) == 1:
         sentence = f"queue {names[0]} is its own dead-letter queue: a message that fails would come back at once"
     else:

@@ -12,7 +12,7 @@ from pipeline.config.nodes import BROKEN, Entry, ListNode, MapNode, Node, Scalar
 from pipeline.config.report import Report
 from pipeline.config.schema import Schema, child, load_schema, types
 from pipeline.config.text import scalar
-from pipeline.problems import Place, did_you_mean
+from pipeline.problems import Place
 from pipeline.secret import Secret
 
 MOST_BYTES = 64 * 1024  # of a file that a value comes from
@@ -115,7 +115,7 @@ class _Reader:
             return self.decodable(name, value, place)
         if form == "-":
             return rest
-        near = did_you_mean(name, self.environment)
+        near = self.report.did_you_mean(name, self.environment)
         if form == "?":
             self.report.error("unset-variable", place, f'variable "{name}" is not set: {rest}', near)
         else:

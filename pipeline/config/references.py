@@ -11,7 +11,7 @@ from pipeline.config.report import Report
 from pipeline.config.schema import variant
 from pipeline.config.settings import Settings
 from pipeline.config.unknown import misspelt, suspects
-from pipeline.problems import Place, did_you_mean
+from pipeline.problems import Place
 
 
 def check(settings: Settings, report: Report, until: Until | None) -> None:
@@ -35,9 +35,15 @@ def _known(settings: Settings, section: str) -> Collection[str] | None:
 def _queue(settings: Settings, path: Path, does: str, report: Report) -> None:
     """The queue named at a path is declared."""
     node, known = at(settings.root, path), _known(settings, "queues")
-    if not isinstance(node, ScalarNode) or not isinstance(node.value, str) or known is None or node.value in known:
+    if (
+        not isinstance(node, ScalarNode)
+        or not isinstance(node.value, str)
+        or known is None
+        or node.value in known
+        or report.full
+    ):
         return
-    hint = _key_of(settings, "queues", node.value) or did_you_mean(node.value, known)
+    hint = _key_of(settings, "queues", node.value) or report.did_you_mean(node.value, known)
     hint = hint or f"queues: {{{_quoted(node.value)}: {{}}}}, or {{declare: check}} if it is somebody else's"
     sentence = f'{owner(path[:2])} {does} queue "{node.value}", which is not declared'
     report.error("unknown-queue", node.place, sentence, hint)
@@ -55,7 +61,7 @@ def _exchange(settings: Settings, path: Path, does: str, report: Report) -> str 
     if node.value == "":
         _default_exchange(path, node, report)
         return None
-    hint = _key_of(settings, "exchanges", node.value) or did_you_mean(node.value, [*known, *BROKERS_OWN])
+    hint = _key_of(settings, "exchanges", node.value) or report.did_you_mean(node.value, [*known, *BROKERS_OWN])
     hint = hint or f"exchanges: {{{_quoted(node.value)}: {{}}}}, or {{declare: check}} if it is somebody else's"
     sentence = f'{owner(path[:2])} {does} exchange "{node.value}", which is not declared'
     report.error("unknown-exchange", node.place, sentence, hint)

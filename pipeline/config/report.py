@@ -2,22 +2,27 @@
 What is a mistake is decided by those who call; silenced warnings never get in."""
 
 from collections.abc import Iterable
+from itertools import islice
 
 from pipeline.config.document import Document
-from pipeline.problems import Place, Problem, Severity
+from pipeline.problems import Place, Problem, Severity, did_you_mean
 from pipeline.secret import Masker, Secret
+
+MOST_PROBLEMS = 500  # of each severity in one file; nobody reads more, and a hostile file must not take for ever
+MOST_CANDIDATES = 500  # names that are compared with a misspelt one
 
 _EXCERPT = 160  # characters of a line that are shown
 
 
 class Report:
-    """The problems of one document."""
+    """The problems of one document, the first few hundred of them."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self._found: dict[tuple[str, Place], Problem] = {}
         self._secrets: dict[Secret, None] = {}
         self._lines: dict[str, str] = {}
+        self._count: dict[Severity, int] = {"error": 0, "warning": 0}
 
     def error(
         self, word: str, place: Place, sentence: str, hint: str | None = None, related: Place | None = None
@@ -39,12 +44,21 @@ class Report:
         self._lines[path] = line
 
     @property
+    def full(self) -> bool:
+        """Whether there is no place for another error, so that looking for more is in vain."""
+        return self._count["error"] >= MOST_PROBLEMS
+
+    def did_you_mean(self, wanted: str, candidates: Iterable[str]) -> str | None:
+        """The nearest names, as far as it is worth looking for them."""
+        return None if self.full else did_you_mean(wanted, islice(candidates, MOST_CANDIDATES))
+
+    @property
     def secrets(self) -> tuple[Secret, ...]:
         return tuple(self._secrets)
 
     @property
     def has_errors(self) -> bool:
-        return any(problem.severity == "error" for problem in self._found.values())
+        return self._count["error"] > 0
 
     def seen(self, *words: str) -> bool:
         return any(problem.word in words for problem in self._found.values())
@@ -63,9 +77,11 @@ class Report:
         self, severity: Severity, word: str, place: Place, sentence: str, hint: str | None, related: Place | None
     ) -> None:
         # A mistake inside an anchor is met once for each alias; it is told once.
-        self._found.setdefault(
-            (word, place),
-            Problem(severity=severity, word=word, place=place, sentence=sentence, hint=hint, related=related),
+        if (word, place) in self._found or self._count[severity] >= MOST_PROBLEMS:
+            return
+        self._count[severity] += 1
+        self._found[word, place] = Problem(
+            severity=severity, word=word, place=place, sentence=sentence, hint=hint, related=related
         )
 
     def _printable(self, problem: Problem, masker: Masker) -> Problem:

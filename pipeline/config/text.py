@@ -12,7 +12,7 @@ from pipeline.config.nodes import BROKEN, Entry, ListNode, MapNode, Node, Scalar
 from pipeline.config.owner import owner
 from pipeline.config.report import Report
 from pipeline.config.syntax import Fault, explain
-from pipeline.problems import Place, did_you_mean
+from pipeline.problems import Place
 
 MOST_BYTES = 1024 * 1024
 MOST_LEVELS = 50
@@ -231,7 +231,7 @@ class _Composer:
         if name in self.anchors:
             self.report.error("recursive-alias", place, f'alias "*{name}" stands inside its own anchor "&{name}"')
         else:
-            hint = did_you_mean(f"*{name}", [f"*{anchor}" for anchor in self.anchors])
+            hint = self.report.did_you_mean(f"*{name}", (f"*{anchor}" for anchor in self.anchors))
             hint = hint or f'for a text that begins with an asterisk, put it in quotes: "*{name}"'
             self.report.error("unknown-alias", place, f'no anchor "{name}" stands above this line', hint)
         return self._broken(place)

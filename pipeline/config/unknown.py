@@ -1,6 +1,8 @@
 """Keys that the schema does not know: misspelt, in the wrong place, of a later version, or of another program's file.
 Looks a key up in the whole schema before calling it unknown."""
 
+from functools import lru_cache
+
 from pipeline.config.nodes import MapNode, Node, Path, at
 from pipeline.config.owner import owner
 from pipeline.config.phrases import either
@@ -61,6 +63,8 @@ def report_key(root: Node, path: Path, key: str, schema: Schema, report: Report)
     """The one diagnostic for a key that is not known where it stands."""
     parent = at(root, path)
     assert isinstance(parent, MapNode)
+    if report.full:
+        return
     place = parent.entries[key].key
     near = closest(key, keys(schema, parent))
     elsewhere = [noun for noun in homes(key) if noun != schema.get("title")]
@@ -109,5 +113,10 @@ def misspelt(node: Node | None, key: str, schema: Schema) -> bool:
     """Whether a key may be there under a misspelt name, so that nobody should miss it."""
     if not isinstance(node, MapNode) or key in node.entries:
         return False
-    known = keys(schema, node)
-    return any(name not in known and key in closest(name, known) for name in node.entries)
+    known = tuple(keys(schema, node))
+    return any(name not in known and key in _meant(name, known) for name in node.entries)
+
+
+@lru_cache(maxsize=10_000)
+def _meant(name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(closest(name, known))

@@ -6,13 +6,16 @@ from enum import Enum, auto
 from typing import Any
 
 from pipeline.embedded import frames, refusals
-from pipeline.embedded.channel import Channel, Session
+from pipeline.embedded.channel import Channel
 from pipeline.embedded.frames import Channel as ChannelMethods
 from pipeline.embedded.frames import Connection as Methods
 from pipeline.embedded.frames import Cutter, FieldTable, Method, Publish
+from pipeline.embedded.login import CREDENTIALS, negotiated
 from pipeline.embedded.node import Node
 from pipeline.embedded.outbox import TOO_MUCH, Outbox
+from pipeline.embedded.pulse import Pulse
 from pipeline.embedded.refusals import Ends, Refusal
+from pipeline.embedded.session import Session
 
 CHANNEL_MAX = 2047
 FRAME_MAX = 131_072
@@ -68,11 +71,8 @@ class Connection:
         self._stopped = False  # published under an alarm: not read until it is over
         self._channel_max = CHANNEL_MAX
         self._frame_max = FRAME_MAX
-        self._heartbeat = 0
-        self._deadline: float | None = None
-        self._heard = True
-        self._last_heard = 0.0
-        self._last_spoken = 0.0
+        self._pulse = Pulse()
+        self._heard = True  # since the last tick
 
     @property
     def finished(self) -> bool:
@@ -137,9 +137,7 @@ class Connection:
 
     def _send_confirms(self) -> None:
         if self._session is not None and self._session.confirming:
-            for channel in self._session.confirming:
-                channel.send_confirms()
-            self._session.confirming.clear()
+            self._session.send_confirms()
 
     # Channel 0
 
@@ -162,7 +160,7 @@ class Connection:
     def _start_ok(self, method: Methods.StartOk) -> None:
         self.client_properties = method.client_properties or {}
         mechanism = method.mechanism or ""
-        credentials = _CREDENTIALS.get(mechanism)
+        credentials = CREDENTIALS.get(mechanism)
         if credentials is None:
             raise refusals.unknown_mechanism(mechanism)
         user = self._node.login(*credentials(method.response))
@@ -185,10 +183,10 @@ class Connection:
         return isinstance(capabilities, dict) and capabilities.get(capability) is True
 
     def _tune_ok(self, method: Methods.TuneOk) -> None:
-        self._channel_max = _negotiated("channel_max", method.channel_max or 0, 1, CHANNEL_MAX)
-        self._frame_max = _negotiated("frame_max", method.frame_max or 0, frames.SMALLEST_FRAME_MAX, FRAME_MAX)
+        self._channel_max = negotiated("channel_max", method.channel_max or 0, 1, CHANNEL_MAX)
+        self._frame_max = negotiated("frame_max", method.frame_max or 0, frames.SMALLEST_FRAME_MAX, FRAME_MAX)
         self._cutter.frame_max = self._frame_max
-        self._heartbeat = method.heartbeat or 0
+        self._pulse.heartbeat = method.heartbeat or 0
         self.state = State.OPENING
 
     def _open(self, method: Methods.Open) -> None:
@@ -203,7 +201,6 @@ class Connection:
             frame_max=self._frame_max,
             cancel_notify=self._client_can("consumer_cancel_notify"),
         )
-        self._deadline = None
         self._send(Methods.OpenOk())
         self.state = State.OPEN
 
@@ -266,26 +263,26 @@ class Connection:
         if isinstance(frames.decode_method(payload), ChannelMethods.CloseOk):
             return  # one that answers nothing does no harm
         self._send_confirms()
-        del self.channels[channel.number]
-        channel.end()
-        self._send(ChannelMethods.CloseOk(), channel.number)
+        del self.channels[channel.line.number]
+        channel.deliveries.end()
+        self._send(ChannelMethods.CloseOk(), channel.line.number)
 
     # The end of it
 
     def _refuse_channel(self, channel: Channel, refusal: Refusal, at: tuple[int, int]) -> None:
         """Specification, channel.close: all that still comes for it is ignored until close-ok."""
         self._send_confirms()  # what was published before is confirmed before the channel goes
-        del self.channels[channel.number]
-        self._closing.add(channel.number)
-        channel.end()
-        self._send(ChannelMethods.Close(refusal.code, refusal.text, *at), channel.number)
+        del self.channels[channel.line.number]
+        self._closing.add(channel.line.number)
+        channel.deliveries.end()
+        self._send(ChannelMethods.Close(refusal.code, refusal.text, *at), channel.line.number)
 
     def _refuse_connection(self, refusal: Refusal, at: tuple[int, int]) -> None:
         self._send_confirms()
         self.lost()
         self._send(Methods.Close(refusal.code, refusal.text, *at))
         self.state = State.CLOSING
-        self._deadline = None
+        self._pulse.start_again()
 
     def _end(self) -> None:
         self.state = State.CLOSED
@@ -294,9 +291,9 @@ class Connection:
         """However it ended: deliveries go back to their queues, exclusive queues go. Safe to call twice."""
         channels, self.channels = list(self.channels.values()), {}
         for channel in channels:  # first of all of them, so that nothing comes back to this connection
-            channel.stop_consuming()
+            channel.deliveries.stop_consuming()
         for channel in channels:
-            channel.end()
+            channel.deliveries.end()
         if self._session is not None:
             self._session.vhost.release(self._session)
 
@@ -312,7 +309,7 @@ class Connection:
     def close_consuming(self, queue: str, refusal: Refusal) -> None:
         """Close each channel that has a consumer of this queue."""
         for channel in list(self.channels.values()):
-            if any(consumer.queue.name == queue for consumer in channel.consumers.values()):
+            if any(consumer.queue.name == queue for consumer in channel.deliveries.consumers.values()):
                 self._refuse_channel(channel, refusal, (0, 0))
 
     def drained(self) -> None:
@@ -320,7 +317,7 @@ class Connection:
         if self.outbox.full:
             self.outbox.full = False
             for channel in list(self.channels.values()):
-                channel.drained()
+                channel.deliveries.look_again()
 
     def _stop(self) -> None:
         """RabbitMQ's alarm: who publishes is not read until it is over, and is told so if it would understand."""
@@ -340,27 +337,14 @@ class Connection:
         """Called from time to time with seconds on a clock that never goes back. Ends a handshake that takes too
         long and a close that nobody answers; sends heartbeats and misses them."""
         if self.state is State.OPEN:
-            self._speak(now)
-            self._listen(now)
-        elif self._deadline is None:
-            self._deadline = now + (CLOSING_SECONDS if self.state is State.CLOSING else HANDSHAKE_SECONDS)
-        elif now >= self._deadline:
-            self._end()
-
-    def _speak(self, now: float) -> None:
-        """Specification 4.2.7: any octet counts as a heartbeat. Half the interval, so that none is missed."""
-        if self.outbox.has_spoken():
-            self._last_spoken = now
-        elif self._heartbeat and now - self._last_spoken >= self._heartbeat / 2:
-            self.outbox.put(frames.HEARTBEAT_FRAME)
-
-    def _listen(self, now: float) -> None:
-        """Two intervals without an octet: the peer is gone, and there is nobody to send a close to."""
-        if self._heard or self._stopped:
-            self._last_heard = now
-            self._heard = False
-        elif self._heartbeat and now - self._last_heard > 2 * self._heartbeat:
-            self.lost()
+            if self._pulse.beat_is_due(now, spoken=self.outbox.has_spoken()):
+                self.outbox.put(frames.HEARTBEAT_FRAME)
+            heard, self._heard = self._heard or self._stopped, False
+            if self._pulse.is_lost(now, heard=heard):
+                # There is nobody to send a close to.
+                self.lost()
+                self._end()
+        elif self._pulse.is_late(now, CLOSING_SECONDS if self.state is State.CLOSING else HANDSHAKE_SECONDS):
             self._end()
 
 
@@ -382,34 +366,6 @@ def _strange(kind: int, payload: bytes) -> Refusal:
         return refusals.unexpected_kind(kind, payload)
     return refusals.unknown_frame(kind, payload)
 
-
-def _negotiated(field: str, value: int, least: int, most: int) -> int:
-    """RabbitMQ lets a client go down, not up; 0 would be without limit."""
-    if value and value < least:
-        raise refusals.negotiated(field, value, "lower", "minimum", least)
-    if not value or value > most:
-        raise refusals.negotiated(field, value, "higher", "maximum", most)
-    return value
-
-
-def _plain(response: str | bytes) -> tuple[str, str]:
-    """RFC 4616: an identity that is not used here, the user, the password, with a zero octet before the latter two."""
-    octets = response if isinstance(response, bytes) else response.encode()
-    parts = octets.split(b"\0")
-    return ("", "") if len(parts) != 3 else (parts[1].decode(errors="replace"), parts[2].decode(errors="replace"))
-
-
-def _amqplain(response: str | bytes) -> tuple[str, str]:
-    """A table without its length in front, with LOGIN and PASSWORD."""
-    octets = response if isinstance(response, bytes) else response.encode()
-    try:
-        table = frames.decode_table(len(octets).to_bytes(4) + octets)
-    except ValueError:
-        return "", ""
-    return str(table.get("LOGIN", "")), str(table.get("PASSWORD", ""))
-
-
-_CREDENTIALS = {"PLAIN": _plain, "AMQPLAIN": _amqplain}
 
 # Specification 2.2.4 and 1.4: what a client may send in which state, and what it leads to.
 _TRANSITIONS: dict[tuple[State, type[Method]], Callable[[Connection, Any], None]] = {

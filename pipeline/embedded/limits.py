@@ -64,11 +64,9 @@ def _place(entry: FieldTable) -> tuple[FieldValue, FieldValue]:
     return entry.get("queue"), entry.get("reason")
 
 
-def outside_a_circle(copy: Message, queues: Iterable[Queue], reason: Reason) -> list[Queue]:
+def outside_a_circle(copy: Message, queues: Iterable[Queue]) -> list[Queue]:
     """Without those the message has died in before and has come back to with no rejection on the way: it would
     go round for ever (RabbitMQ: "automatic dead-letter cycles" are dropped)."""
-    if reason is Reason.REJECTED:
-        return list(queues)
     return [queue for queue in queues if not _comes_round(copy, queue.name)]
 
 

@@ -98,7 +98,7 @@ class VHost:
             queues = () if exchange is None else self._queues_behind(exchange, copy)
         else:
             queues = self.route(copy)
-        for target in limits.outside_a_circle(copy, queues, reason):
+        for target in limits.outside_a_circle(copy, queues):
             target.push(copy)
 
     # Exchanges

@@ -73,6 +73,15 @@ def dead_letter_copy(
     )
 
 
+def without_user_headers(copy: Message) -> Message:
+    """The copy again, for a message whose own headers the client library has read and cannot write: they are named
+    instead of carried. A rare loss of headers, against a message that could never be set aside."""
+    left_out = [name for name in copy.headers if not name.startswith(PREFIX)]
+    copy.headers = {name: value for name, value in copy.headers.items() if name.startswith(PREFIX)}
+    copy.headers["x-piperun-headers-left-out"] = _bounded(", ".join(left_out), _NAME_BYTES)
+    return copy
+
+
 def _earlier(message: Message, milliseconds: int) -> int:
     """The first failure that an earlier copy recorded, believed only where it can be true."""
     first = message.headers.get("x-piperun-first-failure")

@@ -9,9 +9,9 @@ from typing import assert_never
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
-from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable
+from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable, Unwritable
 from pipeline.events import Event, MessageFailed, RedeliveryExpected, SettleTroubled
-from pipeline.failure.headers import dead_letter_copy
+from pipeline.failure.headers import dead_letter_copy, without_user_headers
 from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
 from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery, Message
@@ -135,7 +135,14 @@ class Settler:
         )
         # Returns are matched by message id, and repeats can only be recognised by one.
         copy.message_id = copy.message_id or uuid.uuid4().hex
-        if await self._confirmed(case, Outgoing(exchange="", routing_key=target, message=copy, mandatory=True)):
+        out = Outgoing(exchange="", routing_key=target, message=copy, mandatory=True)
+        try:
+            safe = await self._confirmed(case, out)
+        except Unwritable as error:
+            self._trouble(case.message, f"{error}; its own headers are left out of the copy", 0.0)
+            out.message = without_user_headers(copy)
+            safe = await self._confirmed(case, out)
+        if safe:
             await case.delivery.ack()
             self._ledger.dead_lettered()
             self._tell(case.message, failure, f'it is copied to dead-letter queue "{target}"', dropped=False)
@@ -170,6 +177,8 @@ class Settler:
                         await self._declare_again()
                         declared_again = True
                         continue
+            except Unwritable:
+                raise
             except PublishRefused as error:
                 reason = str(error)
             self._trouble(case.message, reason, _REFUSED_PAUSE)

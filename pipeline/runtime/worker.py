@@ -12,7 +12,7 @@ from typing import NoReturn
 from pipeline.clock import SystemClock
 from pipeline.config.load import Text, load
 from pipeline.errors import PiperunError
-from pipeline.events import Events
+from pipeline.events import Events, Stopping
 from pipeline.observe.logs import LogLines, set_up_logging
 from pipeline.runtime.assembly import Surroundings
 from pipeline.runtime.broker import at
@@ -50,7 +50,7 @@ def main(control: int, memory: int) -> int:
         loop.add_reader(control, _on_control, loop, control, stop)
         around = Surroundings(
             clock=clock,
-            emit=events.emit,
+            emit=lambda event: None if isinstance(event, Stopping) else events.emit(event),  # the supervisor says it
             mask=masker,
             stopping=asyncio.Event(),
             run_id=job.run_id,

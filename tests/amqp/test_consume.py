@@ -364,6 +364,15 @@ async def test_a_queue_in_exclusive_use_is_a_conflict(broker: BrokerUnderTest) -
         assert all(30 <= pause <= 60 for pause in pauses[-2:])
 
 
+async def test_a_name_that_the_client_cannot_send_is_a_conflict(broker: BrokerUnderTest) -> None:
+    left_alone = topology(queue("ключ", declare="skip"))
+    async with consuming(broker.url, name="ключ", wanted=left_alone, clock=FakeClock()) as (inbox, _, recorder):
+        conflict = await recorder.first(ConsumerInConflict)
+
+        assert conflict.reason == "it cannot be asked for: Invalid value for queue"
+        assert state(inbox) == "conflict"
+
+
 # Stopping and pausing
 
 

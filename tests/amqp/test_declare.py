@@ -139,7 +139,15 @@ async def test_a_name_that_the_client_cannot_send_is_told(broker: BrokerUnderTes
     async with generation_of(broker.url) as generation:
         (told,) = await declare(generation, topology(queue("заказы")))
 
-    assert told.sentence.startswith('queue "заказы" has a name that the client cannot send')
+    assert told.sentence.startswith('queue "заказы" cannot be asked for: Invalid value for queue (names are ASCII')
+
+
+async def test_an_argument_that_amqp_cannot_carry_is_told(broker: BrokerUnderTest) -> None:
+    async with generation_of(broker.url) as generation:
+        (told,) = await declare(generation, topology(queue("q", arguments={"x-max-length": 2**70})))
+
+    assert told.sentence.startswith('queue "q" cannot be asked for: ')
+    assert str(2**70) in told.sentence
 
 
 async def test_a_missing_right_is_told_with_the_way_out(rabbitmq: PrivateRabbitMQ) -> None:

@@ -78,13 +78,33 @@ async def test_messages_to_one_destination_keep_their_order(broker: BrokerUnderT
     assert [message.body for message in await broker.get_all("q")] == sent
 
 
-async def test_more_destinations_than_channels_share_them(broker: BrokerUnderTest) -> None:
+async def test_whoever_comes_later_does_not_overtake_those_who_wait(broker: BrokerUnderTest) -> None:
+    # Given messages that wait for a channel to be opened
+    async with publishing(broker.url, "q") as (publisher, _):
+        sends: list[asyncio.Task[None]] = []
+        # When more come, one in each turn of the loop, until well after it is open
+        while not (sends and sends[0].done()) and len(sends) < 5_000:
+            message = outgoing("q", b"%d" % len(sends), message_id=str(len(sends)))
+            sends.append(asyncio.create_task(publisher.send(message, timeout=WAIT)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*sends)
+
+    # Then they arrive in their order
+    bodies = [message.body for message in await broker.get_all("q")]
+    assert bodies == [b"%d" % number for number in range(len(sends))]
+
+
+async def test_more_destinations_than_channels_share_them(rabbitmq: PrivateRabbitMQ) -> None:
+    vhost = rabbitmq.add_vhost()
     queues = [f"q{number}" for number in range(20)]
-    async with publishing(broker.url, *queues, channels=3) as (publisher, _):
+    async with publishing(rabbitmq.url(vhost), *queues, channels=3) as (publisher, _):
         messages = [outgoing(name, message_id=name) for name in queues]
         assert set(await results(publisher, *messages)) == {"confirmed"}
 
-    assert broker.queue_depths() == dict.fromkeys(queues, 1)
+        opened = f'[C || [{{vhost, V}}, {{number, C}}] <- rabbit_channel:info_all([vhost, number]), V == <<"{vhost}">>]'
+        assert rabbitmq.eval(f"length({opened})") == "3"
+    assert rabbitmq.list_queues(vhost) == dict.fromkeys(queues, 1)
+    rabbitmq.delete_vhost(vhost)
 
 
 async def test_a_body_of_several_frames_arrives_whole(broker: BrokerUnderTest) -> None:

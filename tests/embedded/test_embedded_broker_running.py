@@ -386,6 +386,26 @@ def test_who_does_not_read_holds_up_nobody_else_and_gets_everything_in_the_end(e
         wait_until(lambda: embedded.message_count == 0)
 
 
+def test_under_an_alarm_a_publishers_socket_is_not_read(embedded: EmbeddedBroker) -> None:
+    with stranger(embedded) as one:
+        one.open()
+        one.say(1, Queue.Declare(0, "q"))
+        embedded.block("low on memory")
+        # More than any socket buffer holds does not go through until the alarm is over
+        flood = b"".join(frame.marshal(each, 1) for each in publishing("q", b"x" * 100_000)) * 200
+        one.socket.settimeout(1)
+        sent = one.socket.send(flood[:1000])
+        with pytest.raises(TimeoutError):
+            while sent < len(flood):
+                sent += one.socket.send(flood[sent : sent + 65_536])
+        assert embedded.message_count == 0
+        embedded.unblock()
+        one.socket.settimeout(deadline(10))
+        one.socket.sendall(flood[sent:])
+        wait_until(lambda: embedded.message_count == 200)
+        assert b"low on memory" in one.hear(22 + 26)  # queue.declare-ok, connection.blocked
+
+
 def test_two_busy_publishers_both_get_through(embedded: EmbeddedBroker) -> None:
     with stranger(embedded) as one, stranger(embedded) as other:
         for peer, queue in ((one, "a"), (other, "b")):

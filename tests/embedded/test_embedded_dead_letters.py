@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from pamqp.commands import Basic, Exchange, Queue
+from pamqp.commands import Basic, Channel, Exchange, Queue
 from pamqp.common import FieldTable
 
 from tests.embedded.conversation import Talk, headers, methods, only
@@ -188,6 +188,19 @@ def test_a_quorum_queue_tells_how_often_a_message_came_back() -> None:
     heard = other.say(1, Basic.Get(0, "work"))
     assert headers(heard) == {"mine": 1, "x-delivery-count": 3}
     assert only(heard, Basic.GetOk).redelivered is True
+
+
+def test_a_lost_connection_is_counted_once_whoever_else_consumes_on_it() -> None:
+    # Given two channels of one connection that consume from the same queue
+    talk = with_queues(work=quorum())
+    talk.say(2, Channel.Open())
+    talk.say(1, Basic.Consume(0, "work", "a"))
+    talk.publish(1, "work")
+    talk.say(2, Basic.Consume(0, "work", "b"))
+    # When the connection is lost, then the message does not go to the other channel first
+    talk.core.lost()
+    other = Talk(talk.node).open()
+    assert headers(other.say(1, Basic.Get(0, "work"))) == {"x-delivery-count": 1}
 
 
 def test_a_classic_queue_does_not_count() -> None:

@@ -250,6 +250,7 @@ DIFFERENCES: list[tuple[FieldTable, FieldTable, str, str | None]] = [
     ({"x-message-ttl": 5}, {"x-message-ttl": 500}, "x-message-ttl", "'500' but current is '5'"),
     ({"x-expires": 70_000}, {"x-expires": 70_000}, "x-expires", None),
     ({ALONE: True}, {ALONE: False}, ALONE, "'false' but current is 'true'"),
+    ({ALONE: True}, {ALONE: 1}, ALONE, "'1' but current is 'true'"),
     ({ALONE: True}, {}, ALONE, "none but current is the value 'true' of type 'bool'"),
     (
         {"x-max-priority": 5, "x-message-ttl": 7},

@@ -185,6 +185,17 @@ def test_exchanges_behind_exchanges_and_no_way_round_in_a_circle() -> None:
     assert talk.bodies(1, "far") == [b"1"]
 
 
+def test_a_circle_that_does_not_pass_the_first_exchange_ends_too() -> None:
+    talk = Talk().open()
+    names = ("first", "second", "third")
+    talk.say(1, Queue.Declare(0, "q"), *(Exchange.Declare(0, name, "fanout") for name in names))
+    for source, destination in (("first", "second"), ("second", "third"), ("third", "second")):
+        talk.say(1, Exchange.Bind(0, destination, source, ""))
+    talk.say(1, Queue.Bind(0, "q", "third", ""))
+    talk.publish(1, "", exchange="first")
+    assert talk.bodies(1, "q") == [b"x"]
+
+
 def test_bind_and_unbind_are_idempotent() -> None:
     talk = Talk().open()
     bind, unbind = Queue.Bind(0, "q", "amq.direct", "k"), Queue.Unbind(0, "q", "amq.direct", "k")

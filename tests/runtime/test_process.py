@@ -1,0 +1,620 @@
+"""One delivery from its handler to its end: real handlers, with a publisher and deliveries that do what the test says.
+In every mode a message is settled once, after what it caused is confirmed."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.clock import FakeClock
+from pipeline.errors import (
+    ChannelGone,
+    ConnectionLost,
+    Nacked,
+    PublishRefused,
+    Reject,
+    Retry,
+    SettlementError,
+    Unroutable,
+)
+from pipeline.events import MessageDone, MessageFailed, MessageReceived, Notice, SettleTroubled
+from pipeline.handlers.call import handler
+from pipeline.handlers.context import Context, Surroundings
+from pipeline.handlers.limit import TimeLimit
+from pipeline.handlers.signature import plan as call_plan
+from pipeline.handlers.threads import Threads
+from pipeline.message import Message
+from pipeline.runtime.process import Processor
+from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
+from tests.models import a_publish
+from tests.runtime.stand_ins import (
+    NEVER,
+    Answer,
+    HandDelivery,
+    Journal,
+    Recorder,
+    ScriptedPublisher,
+    a_consumer_ledger,
+    a_plan,
+    counts,
+    in_time,
+    nobody,
+    some_turns,
+)
+
+
+class Works:
+    """One consumer's processor, with a real handler."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        answers: Sequence[Answer] = (),
+        *,
+        verbose: bool = False,
+        dead_letter: Any = None,
+        **consumer: Any,
+    ) -> None:
+        self.journal: Journal = []
+        self.clock = FakeClock()
+        self.seen = Recorder()
+        self.ledger = a_consumer_ledger()
+        self.publisher = ScriptedPublisher(answers, journal=self.journal)
+        plan = a_plan(dead_letter=dead_letter, **{"publish": a_publish(), **consumer})
+        logger = logging.getLogger("piperun.consumer.charge")
+        around = Surroundings(
+            consumer="charge",
+            logger=logger,
+            stopping=asyncio.Event(),
+            state=None,
+            loop=asyncio.get_running_loop(),
+        )
+        self.processor = Processor(
+            plan=plan,
+            publisher=self.publisher,
+            settler=Settler(
+                plan=plan,
+                publisher=self.publisher,
+                ledger=self.ledger,
+                clock=self.clock,
+                emit=self.seen,
+                declare_again=nobody(),
+                username="app",
+                run_id="c0ffee00",
+                mask=str,
+            ),
+            limit=TimeLimit(plan.consumer.timeout, clock=self.clock, logger=logger),
+            clock=self.clock,
+            emit=self.seen,
+            context=lambda outputs: Context(around, outputs.publish),
+            verbose=verbose,
+        )
+        called = call_plan(function, name="charge", content=None, ack=plan.consumer.ack)
+        self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
+
+    def delivered(self, message: Message | None = None) -> HandDelivery:
+        self.ledger.delivered()
+        return HandDelivery(message, journal=self.journal)
+
+    def begin(self, delivery: HandDelivery) -> asyncio.Task[None]:
+        return asyncio.create_task(self.processor.process(Case(delivery), self.handler))
+
+    async def process(self, message: Message | None = None) -> HandDelivery:
+        delivery = self.delivered(message)
+        await in_time(self.clock, self.begin(delivery))
+        return delivery
+
+    @property
+    def failed(self) -> MessageFailed:
+        (told,) = self.seen.of(MessageFailed)
+        return told
+
+
+def raising(error: BaseException) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def charge(message: Message) -> None:
+        raise error
+
+    return charge
+
+
+# `ack: on_success`
+
+
+async def test_a_message_is_acknowledged_after_its_output_is_confirmed() -> None:
+    async def charge(body: bytes) -> str:
+        return "an invoice"
+
+    works = Works(charge)
+    await works.process()
+    assert works.journal == ["publish to invoices", "confirmed by invoices", "ack"]
+    assert works.publisher.ids == ["m-1:charge:1"]
+    assert counts(works.ledger) == {"delivered": 1, "done": 1}
+
+
+async def test_all_values_of_a_generator_are_confirmed_before_the_ack() -> None:
+    async def charge(body: bytes) -> AsyncIterator[str]:
+        for number in range(3):
+            yield f"invoice {number}"
+
+    works = Works(charge, [None, Nacked("full")])
+    await works.process()
+    assert works.journal.count("confirmed by invoices") == 3
+    assert works.journal[-1] == "ack"
+    assert sorted(set(map(str, works.publisher.ids))) == [f"m-1:charge:{number}" for number in (1, 2, 3)]
+
+
+async def test_a_message_that_comes_again_has_outputs_with_the_same_ids() -> None:
+    async def charge(body: bytes) -> AsyncIterator[str]:
+        yield "a"
+        yield "b"
+        await some_turns()
+        if len(works.publisher.sent) == 2:
+            raise ValueError("the first time")
+
+    works = Works(charge)
+    await works.process()
+    await works.process()
+    outputs = [each.message.message_id for each in works.publisher.sent if each.routing_key == "invoices"]
+    assert outputs == ["m-1:charge:1", "m-1:charge:2"] * 2
+    assert counts(works.ledger) == {"delivered": 2, "done": 1, "dead_lettered": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "told"),
+    [
+        (ValueError("no such order"), "max_attempts", "ValueError: no such order"),
+        (Reject("too old"), "fatal", "Reject: too old"),
+        (Reject(KeyError("id")), "fatal", "Reject: 'id'"),  # type: ignore[arg-type]  # people do that
+        (Retry(after="30s"), "no_retry", "Retry: the handler asked for a retry"),
+        (Retry(after="soon"), "max_attempts", 'ValueError: "soon" is not a duration'),
+        (SystemExit(3), "max_attempts", "SystemExit: 3"),
+        (asyncio.CancelledError("nobody's"), "max_attempts", "CancelledError: nobody's"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_handler_that_fails_has_its_message_dead_lettered(error: BaseException, reason: str, told: str) -> None:
+    works = Works(raising(error))
+    await works.process()
+    assert works.journal == ["publish to billing.dlq", "confirmed by billing.dlq", "ack"]
+    assert works.failed.reason == reason
+    assert works.failed.error.startswith(told)
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_a_body_that_does_not_fit_never_reaches_the_handler() -> None:
+    async def charge(order: dict[str, int]) -> None:
+        raise AssertionError("it was called")
+
+    works = Works(charge)
+    await works.process(Message(b"{", content_type="application/json", message_id="m-1", queue="billing"))
+    assert works.failed.reason == "decode"
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_a_handler_that_takes_too_long_is_ended_and_its_message_dead_lettered() -> None:
+    async def charge(body: bytes) -> None:
+        await asyncio.Event().wait()
+
+    works = Works(charge, timeout=30.0)
+    await works.process()
+    assert (works.failed.reason, works.failed.error) == ("timeout", "TimeoutError: no end within 30 s")
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+@pytest.mark.parametrize("fault", [Unroutable(exchange="", routing_key="invoices"), PublishRefused("403")])
+async def test_a_message_whose_output_was_not_taken_has_failed(fault: Exception) -> None:
+    async def charge(body: bytes) -> str:
+        return "an invoice"
+
+    works = Works(charge, [fault])
+    await works.process()
+    assert works.journal == ["publish to invoices", "publish to billing.dlq", "confirmed by billing.dlq", "ack"]
+    assert works.failed.error.startswith(type(fault).__name__)
+
+
+async def test_a_full_queue_for_outputs_holds_the_message_and_no_longer_than_the_broker_allows() -> None:
+    async def charge(body: bytes) -> str:
+        return "an invoice"
+
+    works = Works(charge, [Nacked("a queue is full")] * 3_000)
+    started = works.clock.now()
+    delivery = await works.process()
+    assert len(delivery.settled) == 1 and delivery.settled != ["ack"]
+    assert works.clock.now() - started <= LONGEST_HOLD + 30
+    assert counts(works.ledger) == {"delivered": 1, "returned": 1}
+    assert works.seen.of(SettleTroubled)[0].reason == "a queue is full"
+
+
+async def test_outputs_of_a_message_that_failed_are_not_tried_for_ever() -> None:
+    async def charge(body: bytes) -> AsyncIterator[str]:
+        yield "an invoice"
+        await some_turns()
+        raise ValueError("after the first")
+
+    works = Works(charge, [Nacked("a queue is full"), None] + [Nacked("a queue is full")] * 100)
+    await works.process()
+    sent = len(works.publisher.sent)
+    for _ in range(50):
+        works.clock.advance(10)
+        await some_turns()
+    assert len(works.publisher.sent) == sent
+    assert works.clock.waiting == 0
+
+
+async def test_a_channel_that_ends_while_outputs_wait_leaves_the_message_to_the_broker() -> None:
+    async def charge(body: bytes) -> str:
+        return "an invoice"
+
+    works = Works(charge, [ConnectionLost("reset")] * 100)
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    await some_turns()
+    delivery.alive = False
+    await in_time(works.clock, processing)
+    assert delivery.settled == []
+    assert counts(works.ledger) == {"delivered": 1, "redelivery_expected": 1}
+    assert works.clock.waiting == 0
+
+
+async def test_the_handler_is_not_disturbed_when_its_channel_ends() -> None:
+    ended = asyncio.Event()
+    done: list[str] = []
+
+    async def charge(body: bytes) -> None:
+        await ended.wait()
+        done.append("to the end")
+
+    works = Works(charge)
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    await some_turns()
+    delivery.alive = False
+    ended.set()
+    await in_time(works.clock, processing)
+    assert done == ["to the end"]
+    assert counts(works.ledger) == {"delivered": 1, "redelivery_expected": 1}
+
+
+@pytest.mark.parametrize(
+    ("dead_letter", "ack", "settled"), [(False, "on_success", ["ack"]), (False, "manual", ["ack"]), (None, "none", [])]
+)
+async def test_a_failure_that_is_not_kept_is_said_to_be_dropped(dead_letter: Any, ack: str, settled: list[str]) -> None:
+    works = Works(raising(ValueError("no such order")), dead_letter=dead_letter, ack=ack)
+    delivery = await works.process()
+    assert delivery.settled == settled
+    assert works.failed.dropped
+    assert counts(works.ledger) == {"delivered": 1, "dropped": 1}
+
+
+# `ack: none`
+
+
+async def test_without_acknowledgement_outputs_are_still_tried_when_the_channel_has_ended() -> None:
+    async def charge(body: bytes) -> str:
+        return "an invoice"
+
+    works = Works(charge, [ConnectionLost("reset")] * 3, ack="none")
+    delivery = works.delivered()
+    delivery.alive = False
+    await in_time(works.clock, works.begin(delivery))
+    assert works.journal[-1] == "confirmed by invoices"
+    assert delivery.settled == []
+    assert counts(works.ledger) == {"delivered": 1, "done": 1}
+
+
+# `ack: manual`
+
+Settling = Callable[[Message], Coroutine[Any, Any, None]]
+
+
+@pytest.mark.parametrize(
+    ("settle", "journal", "counted"),
+    [
+        (lambda message: message.ack(), ["ack"], "done"),
+        (
+            lambda message: message.reject("too old"),
+            ["publish to billing.dlq", "confirmed by billing.dlq", "ack"],
+            "dead_lettered",
+        ),
+        (
+            lambda message: message.retry(after="5s"),
+            ["publish to billing.dlq", "confirmed by billing.dlq", "ack"],
+            "dead_lettered",
+        ),
+    ],
+)
+async def test_the_handler_settles_by_hand(settle: Settling, journal: Journal, counted: str) -> None:
+    async def charge(message: Message) -> None:
+        await settle(message)
+        works.journal.append("the handler goes on")
+
+    works = Works(charge, ack="manual")
+    await works.process()
+    assert works.journal == [*journal, "the handler goes on"]
+    assert counts(works.ledger) == {"delivered": 1, counted: 1}
+
+
+async def test_ending_without_settling_is_a_failure() -> None:
+    async def charge(message: Message) -> None:
+        pass
+
+    works = Works(charge, ack="manual")
+    await works.process()
+    assert works.failed.error == "SettlementError: the handler ended without message.ack(), reject() or retry()"
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+WAYS: list[Settling] = [lambda m: m.ack(), lambda m: m.reject("no"), lambda m: m.retry()]
+
+
+@pytest.mark.parametrize("first", WAYS)
+@pytest.mark.parametrize("second", WAYS)
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_second_settling_raises(first: Settling, second: Settling, together: bool) -> None:
+    raised: list[BaseException | None] = []
+
+    async def charge(message: Message) -> None:
+        if together:
+            raised.extend(await asyncio.gather(first(message), second(message), return_exceptions=True))
+        else:
+            await first(message)
+            with pytest.raises(SettlementError):
+                await second(message)
+
+    works = Works(charge, ack="manual")
+    delivery = await works.process()
+    assert len(delivery.settled) == 1
+    assert works.ledger.in_hand == 0
+    if together:
+        assert [type(each) for each in raised] == [type(None), SettlementError]
+
+
+async def test_ack_by_hand_waits_for_what_was_published() -> None:
+    async def charge(message: Message, context: Context) -> None:
+        async def beside() -> None:
+            await context.publish("an invoice", queue="archive")
+
+        publishing = asyncio.create_task(beside())
+        await asyncio.sleep(0)
+        await message.ack()
+        await publishing
+
+    works = Works(charge, ack="manual")
+    await works.process()
+    assert works.journal == ["publish to archive", "confirmed by archive", "ack"]
+
+
+async def test_an_ack_whose_output_was_not_taken_raises_and_may_be_followed_by_another_way() -> None:
+    async def charge(message: Message, context: Context) -> None:
+        publishing = asyncio.ensure_future(context.publish("an invoice", queue="archive"))
+        await asyncio.sleep(0)
+        with pytest.raises(Unroutable):
+            await message.ack()
+        with pytest.raises(Unroutable):
+            await publishing
+        await message.reject("its invoice cannot be archived")
+
+    works = Works(charge, [Unroutable(exchange="", routing_key="archive")], ack="manual")
+    await works.process()
+    assert works.failed.error == "Reject: its invoice cannot be archived"
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_what_a_handler_raises_after_it_has_settled_is_told_and_changes_nothing() -> None:
+    async def charge(message: Message) -> None:
+        await message.ack()
+        raise ValueError("too late")
+
+    works = Works(charge, ack="manual")
+    delivery = await works.process()
+    assert delivery.settled == ["ack"]
+    (notice,) = works.seen.of(Notice)
+    assert "too late" in notice.sentence and notice.level == "warning"
+    assert counts(works.ledger) == {"delivered": 1, "done": 1}
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+async def test_a_settling_by_hand_goes_on_when_the_time_limit_ends_the_handler(way: Settling) -> None:
+    async def charge(message: Message) -> None:
+        await way(message)
+
+    works = Works(charge, ack="manual", timeout=5.0)
+    works.publisher.gate = asyncio.Event()
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    for _ in range(20):
+        await some_turns()
+        works.clock.advance(1)
+    assert not processing.done()
+    works.publisher.gate.set()
+    await in_time(works.clock, processing)
+    assert delivery.settled == ["ack"]
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_a_settling_that_the_handler_itself_stops_waiting_for_goes_on() -> None:
+    async def charge(message: Message) -> None:
+        waiting = asyncio.ensure_future(message.reject("too old"))
+        await some_turns()
+        waiting.cancel()
+
+    works = Works(charge, [NEVER], ack="manual")
+    works.publisher.answers = []
+    works.publisher.gate = asyncio.Event()
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    await some_turns(60)
+    works.publisher.gate.set()
+    await in_time(works.clock, processing)
+    assert delivery.settled == ["ack"]
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_a_handler_cannot_settle_by_hand_where_the_file_does_not_say_so() -> None:
+    async def charge(message: Message) -> None:
+        await message.ack()
+
+    works = Works(charge)
+    await works.process()
+    assert "for consumers with `ack: manual`" in works.failed.error
+
+
+# Being stopped
+
+
+async def waits_for_ever(message: Message) -> None:
+    await asyncio.Event().wait()
+
+
+async def waits_for_a_confirm(message: Message) -> str:
+    return "an invoice"
+
+
+@pytest.mark.parametrize(
+    ("function", "ack", "settled", "counted"),
+    [
+        (waits_for_ever, "on_success", ["nack"], "returned"),
+        (waits_for_ever, "manual", ["nack"], "returned"),
+        (waits_for_ever, "none", [], "dropped"),
+        (waits_for_a_confirm, "on_success", ["nack"], "returned"),
+        (waits_for_a_confirm, "none", [], "dropped"),
+        (raising(ValueError("its copy waits")), "on_success", ["nack"], "returned"),
+        (raising(ValueError("its copy waits")), "manual", ["nack"], "returned"),
+    ],
+)
+async def test_a_message_in_hand_is_given_back_once_when_it_is_cancelled(
+    function: Callable[..., Any], ack: str, settled: list[str], counted: str
+) -> None:
+    works = Works(function, [NEVER], ack=ack)
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    await some_turns(40)
+    processing.cancel()
+    await asyncio.wait({processing})
+    assert processing.cancelled()
+    assert delivery.settled == settled
+    assert counts(works.ledger) == {"delivered": 1, counted: 1}
+    assert works.clock.waiting == 0
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+async def test_a_settling_by_hand_is_given_back_once_when_it_is_cancelled(way: Settling) -> None:
+    async def charge(message: Message) -> None:
+        await way(message)
+
+    works = Works(charge, [NEVER], ack="manual")
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    await some_turns(40)
+    processing.cancel()
+    await asyncio.wait({processing})
+    await some_turns()
+    assert delivery.settled == ["nack"]
+    assert counts(works.ledger) == {"delivered": 1, "returned": 1}
+
+
+# Told
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+async def test_each_message_is_told_only_where_somebody_reads_it(verbose: bool) -> None:
+    async def charge(body: bytes) -> None:
+        works.clock.advance(2)
+
+    works = Works(charge, verbose=verbose)
+    await works.process()
+    assert [(each.message_id, each.body) for each in works.seen.of(MessageReceived)] == [("m-1", b"hello")] * verbose
+    assert [each.seconds for each in works.seen.of(MessageDone)] == [2.0] * verbose
+
+
+async def test_a_result_that_goes_nowhere_is_warned_about_once() -> None:
+    async def charge(body: bytes) -> int:
+        return 7
+
+    works = Works(charge, publish=None)
+    for _ in range(3):
+        await works.process()
+    (notice,) = works.seen.of(Notice)
+    assert notice.sentence == "the handler returned a int, and the consumer has no `publish`: it goes nowhere"
+    assert counts(works.ledger) == {"delivered": 3, "done": 3}
+
+
+# Whatever happens
+
+ERRORS: list[Callable[[], BaseException | None]] = [
+    lambda: None,
+    lambda: ValueError("no such order"),
+    lambda: Reject("too old"),
+    lambda: Retry(after=5),
+    lambda: ChannelGone("somebody else's"),
+]
+FAULTS: list[Callable[[], Answer]] = [
+    lambda: None,
+    lambda: Nacked("a queue is full"),
+    lambda: ConnectionLost("reset by peer"),
+    lambda: PublishRefused("403"),
+    lambda: NEVER,
+]
+
+
+@given(
+    ack=st.sampled_from(["on_success", "manual", "none"]),
+    dead_letter=st.sampled_from([None, False]),
+    outputs=st.integers(0, 3),
+    error=st.sampled_from(ERRORS),
+    ways=st.lists(st.sampled_from(WAYS), max_size=2),
+    faults=st.lists(st.sampled_from(FAULTS), max_size=6),
+    dies_after=st.none() | st.integers(0, 80),
+    up_after=st.none() | st.integers(0, 80),
+)
+def test_a_message_is_settled_once_and_counted_once_whatever_happens(
+    ack: str,
+    dead_letter: Any,
+    outputs: int,
+    error: Callable[[], BaseException | None],
+    ways: list[Settling],
+    faults: list[Callable[[], Answer]],
+    dies_after: int | None,
+    up_after: int | None,
+) -> None:
+    async def charge(message: Message) -> AsyncIterator[str]:
+        for number in range(outputs):
+            yield f"invoice {number}"
+        if ack == "manual":
+            for way in ways:
+                await way(message)
+        if (raised := error()) is not None:
+            raise raised
+
+    async def play() -> None:
+        works = Works(charge, [fault() for fault in faults], ack=ack, dead_letter=dead_letter, timeout=60.0)
+        delivery = works.delivered()
+        processing = works.begin(delivery)
+        for turn in range(3_000):
+            await asyncio.sleep(0)
+            if processing.done():
+                break
+            if turn == dies_after:
+                delivery.alive = False
+            if turn == up_after:
+                processing.cancel()
+            if turn > 80:
+                works.clock.advance(1.0)
+            if turn > 2_000:
+                processing.cancel()  # something has no answer: time is up
+        await asyncio.wait({processing})
+        await some_turns()
+        if not processing.cancelled():
+            processing.result()
+        assert len(delivery.settled) <= (0 if ack == "none" else 1)
+        assert works.ledger.in_hand == 0
+        assert works.ledger.numbers()["delivered"] == 1
+        if counts(works.ledger).get("done") and ack != "none":
+            assert works.journal[-1] == "ack"
+            assert works.journal.count("confirmed by invoices") == outputs
+
+    asyncio.run(play())
