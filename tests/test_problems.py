@@ -115,8 +115,10 @@ def test_the_list_of_pages_names_every_word() -> None:
 
 @pytest.mark.parametrize("word", WORDS)
 def test_every_word_has_a_test(word: str) -> None:
-    here = Path(__file__)
-    files = [file for suffix in ("py", "txt") for file in (ROOT / "tests").rglob(f"*.{suffix}") if file != here]
+    lists = {Path(__file__).name, "test_pages.py"}  # they go through all words, which proves nothing
+    files = [
+        file for suffix in ("py", "txt") for file in (ROOT / "tests").rglob(f"*.{suffix}") if file.name not in lists
+    ]
     assert any(re.search(rf'["\[]{word}["\]]', file.read_text(encoding="utf-8")) for file in files)
 
 

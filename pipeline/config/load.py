@@ -1,6 +1,7 @@
 """From files to pipelines: text, interpolate, validate, build, references, advice. The one function that others call.
 The details of a step are the step's; problems come back as values, and nothing is imported, connected or written."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.config.nodes import MapNode, ScalarNode, at, objects
 from pipeline.config.nodes import Path as NodePath
 from pipeline.config.owner import owner
 from pipeline.config.report import Report
+from pipeline.config.schema import variant
 from pipeline.config.settings import Settings
 from pipeline.config.text import read
 from pipeline.config.validate import validate
@@ -197,6 +199,8 @@ def _reference(file: _File, root: MapNode, path: NodePath, key: str, number: int
     node = at(root, path)
     if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
         return None
+    if not re.fullmatch(variant("python_path")["pattern"], node.value):
+        return None  # told by the schema
     excerpt, caret = file.report.excerpt(node.place)
     return Reference(
         owner=owner(path[:2]) if path[0] != "runtime" else owner(path[:1]),

@@ -234,7 +234,7 @@ class _Mistake:
 
     def _python_path(self) -> Answer:
         if not isinstance(self.value, str):
-            return self._type()
+            return "wrong-type", self._sentence(), None
         return "bad-handler-path", f"a {self.key} is written package.module:function", path_hint(self.value)
 
 

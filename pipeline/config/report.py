@@ -8,8 +8,8 @@ from pipeline.config.document import Document
 from pipeline.problems import Place, Problem, Severity, did_you_mean
 from pipeline.secret import Masker, Secret
 
-MOST_PROBLEMS = 500  # of each severity in one file; nobody reads more, and a hostile file must not take for ever
-MOST_CANDIDATES = 500  # names that are compared with a misspelt one
+MOST_PROBLEMS = 300  # of each severity in one file; nobody reads more, and a hostile file must not take for ever
+MOST_CANDIDATES = 200  # names that are compared with a misspelt one
 
 _EXCERPT = 160  # characters of a line that are shown
 

@@ -3,7 +3,7 @@ Finds the file in the repository or in the wheel; validating against it is the b
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -58,6 +58,7 @@ def child(schema: Schema, step: Step, node: Node | None) -> Schema:
     return resolved(found)
 
 
+@lru_cache(maxsize=1000)
 def lookup(*path: str) -> Schema:
     """The schema of a key, by the names of the sections: `lookup("consumers", "*", "prefetch")`."""
     schema = load_schema()

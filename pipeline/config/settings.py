@@ -34,9 +34,9 @@ class Settings:
         node = self.node(section, name, key)
         if node is not None:
             return plain(node)
-        if misspelt(at(self.root, (section, name)), key, lookup(section, name)):
+        if misspelt(at(self.root, (section, name)), key, lookup(section, "*")):
             return BROKEN
-        return default(lookup(section, name, key))
+        return default(lookup(section, "*", key))
 
     def text(self, section: str, name: str, key: str) -> str | None:
         """The value where it is a text."""

@@ -191,7 +191,11 @@ def _key(fault: Fault) -> Diagnosis | None:
 def _content(fault: Fault) -> Diagnosis | None:
     if "node content" not in fault.problem:
         return None
-    return _at(fault, "a key or a value is expected here", "put a text that begins with such a sign in quotes")
+    comment = "#" in _line_before(fault.text, fault.index)
+    hint = (
+        'a "#" begins a comment: put it in quotes' if comment else "put a text that begins with such a sign in quotes"
+    )
+    return _at(fault, "a key or a value is expected here", hint)
 
 
 def _indentation(fault: Fault) -> Diagnosis | None:

@@ -37,7 +37,7 @@ def foreign(root: MapNode, report: Report) -> bool:
         report.error(
             "foreign-file",
             first,
-            f"this looks like a {name} file, not like a pipeline",
+            f"this looks like {name} file, not like a pipeline",
             "`piperun FILE` reads a pipeline: queues, producers, consumers",
         )
     return bool(name)
@@ -48,14 +48,14 @@ def _program(root: MapNode) -> str | None:
     if isinstance(services, MapNode):
         parts = [entry.value for entry in services.entries.values()]
         if any(isinstance(part, MapNode) and part.entries.keys() & {"image", "build"} for part in parts):
-            return "Docker Compose"
+            return "a Docker Compose"
     names = root.entries.keys()
     if {"apiVersion", "kind"} <= names:
-        return "Kubernetes"
+        return "a Kubernetes"
     if {"on", "jobs"} <= names:
-        return "GitHub workflow"
+        return "a GitHub workflow"
     if names & {"openapi", "swagger"}:
-        return "OpenAPI"
+        return "an OpenAPI"
     return None
 
 
@@ -111,7 +111,7 @@ def suspects(root: MapNode, section: str) -> bool:
 
 def misspelt(node: Node | None, key: str, schema: Schema) -> bool:
     """Whether a key may be there under a misspelt name, so that nobody should miss it."""
-    if not isinstance(node, MapNode) or key in node.entries:
+    if not isinstance(node, MapNode) or not node.entries or key in node.entries:
         return False
     known = tuple(keys(schema, node))
     return any(name not in known and key in _meant(name, known) for name in node.entries)

@@ -16,6 +16,7 @@ NOT_DONE = (
     "streams: refused with 540",
     "x-dead-letter-strategy: dead-lettering is always at most once (in memory, where nothing is lost on the way)",
     "quorum queues: one replica, and a message that is put back stands at its old place, not before all others",
+    "names, binding keys and consumer tags that are not UTF-8: refused with 501 (routing keys and headers may be)",
     "durability: everything is in memory and gone with the process",
     "TLS, policies, permissions beyond the login, clusters, plugins, the management API",
 )

@@ -3,6 +3,7 @@ may come from any thread."""
 
 import ipaddress
 import secrets
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -53,6 +54,7 @@ class EmbeddedBroker:
         self._link_clock = link_clock or SystemClock()
         self._host = Host("piperun-embedded-broker")
         self._server: Server | None = None
+        self._lock = threading.RLock()  # nobody asks over there while it is being stopped
 
     def __repr__(self) -> str:
         where = f"port {self._port}" if self._host.running else "not running"
@@ -79,9 +81,10 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Close all connections (320, shutdown), then the port; the messages are gone. Safe to call twice."""
-        if self._server is not None and self._host.running:
-            self._host.wait_for(self._server.stop)
-        self._host.stop()
+        with self._lock:
+            if self._server is not None and self._host.running:
+                self._host.wait_for(self._server.stop)
+            self._host.stop()
 
     def __enter__(self) -> Self:
         self.start()
@@ -183,7 +186,8 @@ class EmbeddedBroker:
 
     def _over_there(self, act: Callable[[], T]) -> T:
         """On the broker's thread while there is one; there is nobody to disturb before and after."""
-        return self._host.call(act) if self._host.running else act()
+        with self._lock:
+            return self._host.call(act) if self._host.running else act()
 
 
 def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

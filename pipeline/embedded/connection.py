@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.embedded import frames, refusals
 from pipeline.embedded.channel import Channel
+from pipeline.embedded.frames import Answer, Cutter, FieldTable, Method
 from pipeline.embedded.frames import Channel as ChannelMethods
 from pipeline.embedded.frames import Connection as Methods
-from pipeline.embedded.frames import Cutter, FieldTable, Method, Publish
 from pipeline.embedded.login import CREDENTIALS, negotiated
 from pipeline.embedded.node import Node
 from pipeline.embedded.outbox import TOO_MUCH, Outbox
@@ -131,8 +131,7 @@ class Connection:
         elif kind != frames.HEARTBEAT or payload:
             self._connection_frame(kind, payload)
 
-    def _send(self, method: Method, number: int = 0) -> None:
-        assert not isinstance(method, Publish | frames.Ack)  # those only ever come in
+    def _send(self, method: Answer, number: int = 0) -> None:
         self.outbox.put(frames.encode_method(number, method))
 
     def _send_confirms(self) -> None:
@@ -282,6 +281,7 @@ class Connection:
         self.lost()
         self._send(Methods.Close(refusal.code, refusal.text, *at))
         self.state = State.CLOSING
+        self._stopped = False  # the answer must be read, alarm or not
         self._pulse.start_again()
 
     def _end(self) -> None:

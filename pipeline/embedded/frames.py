@@ -130,6 +130,7 @@ class Ack:
 
 
 Method = base.Frame | Publish | Ack
+Answer = base.Frame  # what goes out is always pamqp's
 
 _PUBLISH = Publish.index.to_bytes(4)
 _OFTEN: dict[bytes, type[Publish] | type[Ack]] = {
@@ -208,7 +209,7 @@ def ids_of(payload: bytes) -> tuple[int, int]:
 # Methods out
 
 
-def encode_method(channel: int, method: base.Frame) -> bytes:
+def encode_method(channel: int, method: Answer) -> bytes:
     payload = method.index.to_bytes(4) + method.marshal()
     return _head.pack(METHOD, channel, len(payload)) + payload + END
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pipeline.embedded import frames
-from pipeline.embedded.frames import Ack, Method, Publish
+from pipeline.embedded.frames import Answer
 from pipeline.embedded.outbox import Outbox
 from pipeline.embedded.vhost import VHost
 
@@ -40,8 +40,7 @@ class Line:
         self.number = number
         self.session = session
 
-    def send(self, method: Method) -> None:
-        assert not isinstance(method, Publish | Ack)  # those only ever come in
+    def send(self, method: Answer) -> None:
         self.session.outbox.put(frames.encode_method(self.number, method))
 
     def send_content(self, method: bytes, header: bytes, body: bytes) -> None:

@@ -15,7 +15,7 @@ from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.publish import Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Broker, FileSource, Producer
-from pipeline.errors import TopologyDiffers
+from pipeline.errors import BrokerError, TopologyDiffers
 from pipeline.events import Event, TopologyConflict
 from pipeline.handlers import context
 from pipeline.handlers.call import Handler, handler
@@ -231,9 +231,12 @@ class Assembly:
 
 async def declare_first(generation: Generation, topology: Topology) -> None:
     """Everything is compared before anything is made: a file that differs leaves no trace on the broker. Raises
-    `TopologyDiffers` with all differences."""
+    `BrokerError` where a right is missing, else `TopologyDiffers` with all differences."""
     for finding in (compare, declare):
         differences = await finding(generation, topology)
+        forbidden = [difference.sentence for difference in differences if difference.forbidden]
+        if forbidden:
+            raise BrokerError("; ".join(forbidden))
         if differences:
             raise TopologyDiffers([difference.sentence for difference in differences])
 

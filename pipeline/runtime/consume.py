@@ -105,7 +105,8 @@ class ConsumerRun:
             slot.cancel()
         try:
             async with self._clock.deadline(_GRACE):
-                await asyncio.wait(self._slots)
+                if self._slots:
+                    await asyncio.wait(self._slots)
         except TimeoutError:
             for case in cut:
                 await self._settler.abandon(case)

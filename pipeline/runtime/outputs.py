@@ -91,7 +91,12 @@ class Outputs:
         elif routing_key is not None:
             out.routing_key = routing_key
         out.message.headers |= headers or {}
-        await asyncio.shield(self._begin(out))
+        sending = self._begin(out)
+        try:
+            await asyncio.shield(sending)
+        finally:
+            if sending.done():  # the handler has heard how it ended: what follows from that is its business
+                self._sending.discard(sending)
 
     async def confirmed(self) -> None:
         """Returns when everything that was sent is confirmed. Raises what the first failure was: `PublishError`, or
@@ -109,7 +114,7 @@ class Outputs:
         if self._forgotten:
             raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
         task = asyncio.create_task(self._send(out))
-        task.add_done_callback(_told)
+        task.add_done_callback(told)
         self._sending.add(task)
         return task
 
@@ -137,7 +142,7 @@ class Outputs:
         return f"{hashlib.sha256(self._front.encode()).hexdigest()}:{self._count}"
 
 
-def _told(sending: asyncio.Task[None]) -> None:
+def told(sending: asyncio.Task[None]) -> None:
     """Its failure is read by whoever waits for it; nobody may, once the message was given up."""
     if not sending.cancelled():
         sending.exception()

@@ -15,7 +15,7 @@ from pipeline.handlers.context import Context
 from pipeline.handlers.limit import TimeLimit
 from pipeline.message import Message, Settle, Way
 from pipeline.outcome import Done, Failed, Outcome, Rejected, RetryAsked, seconds
-from pipeline.runtime.outputs import Outputs
+from pipeline.runtime.outputs import Outputs, told
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
 
@@ -63,8 +63,9 @@ class Processor:
                 case.by_hand.cancel()
             await self._settler.abandon(case)
             raise
-        except ChannelGone:  # while its outputs waited for their confirms
+        except ChannelGone as gone:  # while its outputs waited for their confirms
             outputs.forget()
+            self._notice(f"{case.message!r} goes back to its queue: {gone}")
             await self._settler.abandon(case)
         self._done(case.message, started)
 
@@ -120,6 +121,7 @@ class Processor:
             if case.begun or (case.by_hand is not None and not case.by_hand.done()):
                 raise SettlementError("this message was settled already; each is settled once")
             case.by_hand = asyncio.create_task(carry_out(way, argument))
+            case.by_hand.add_done_callback(told)
             await asyncio.shield(case.by_hand)
 
         return settle

@@ -95,6 +95,9 @@ class Settler:
             self._ledger.returned()
         except (ChannelGone, SettlementError):  # the second: an ack was on its way when time was up
             self._ledger.redelivery_expected()
+        except asyncio.CancelledError:
+            self._ledger.redelivery_expected()  # whether the broker has heard of it is not known
+            raise
 
     async def _carry_out(self, case: Case, verdict: Verdict) -> None:
         delivery = case.delivery

@@ -151,3 +151,9 @@ def test_until_idle_from_the_command_line_meets_an_endless_source() -> None:
     assert [(problem.word, problem.hint) for problem in loaded.problems] == [
         ("endless-source", "count: 5, or leave --until-idle out")
     ]
+
+
+def test_a_path_that_is_no_path_is_told_once_and_not_handed_on() -> None:
+    loaded = run("queues: {q: {}}\nconsumers: {c: {queue: q, handler: shop.charge}}\n")
+    assert [problem.word for problem in loaded.problems] == ["bad-handler-path"]
+    assert loaded.handlers == ()

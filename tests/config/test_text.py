@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config.document import Document
 from pipeline.config.nodes import MapNode, at, key_place, plain, value_place
-from pipeline.config.report import Report
+from pipeline.config.report import MOST_PROBLEMS, Report
 from pipeline.config.text import read
 from tests.config.loading import answers
 
@@ -126,11 +126,28 @@ HOSTILE = {
     "a bomb of merges": "a0: &a0 {x: 1}\n"
     + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 20)),
     "two megabytes": "a: b\n" * 400_000,
+    "a long text that is near nothing": "broker: " + "x" * 500_000 + "\n",
+    "queues that lead to one another": "queues:\n"
+    + "".join(f"  q{n}: {{dead_letter: q{(n + 1) % 4000}}}\n" for n in range(4000)),
+    "names that are all misspelt": "queues:\n"
+    + "".join(f"  queue_number_{n}: {{}}\n" for n in range(2000))
+    + "consumers:\n"
+    + "".join(f"  c{n}: {{queue: queue_numbr_{n}, handler: 'a:b'}}\n" for n in range(2000)),
     "no text": "\x00\x01\x02",
 }
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_text_is_an_answer_and_not_a_hang(text: str) -> None:
     assert "error[" in answers(text)
+
+
+def test_of_a_file_that_is_wrong_all_over_the_first_problems_are_told() -> None:
+    found = answers("queues:\n" + "".join(f"  q{n}: {{durable: yes}}\n" for n in range(MOST_PROBLEMS + 5)))
+    assert found.count("error[not-a-boolean]") == MOST_PROBLEMS
+
+
+def test_warnings_do_not_hide_an_error() -> None:
+    queues = "".join(f"  q{n}: {{durable: false}}\n" for n in range(MOST_PROBLEMS + 5))
+    assert "error[unknown-queue]" in answers(f"queues:\n{queues}consumers: {{c: {{queue: none, handler: 'a:b'}}}}\n")

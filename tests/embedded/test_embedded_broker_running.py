@@ -168,6 +168,19 @@ def test_stopping_does_not_wait_for_a_peer_that_never_answers() -> None:
         assert b"CONNECTION_FORCED" in one.hear_all()
 
 
+def test_it_can_be_asked_while_it_is_being_stopped() -> None:
+    broker = EmbeddedBroker()
+    broker.start()
+    stopping = threading.Thread(target=broker.stop)
+    with stranger(broker) as one:
+        one.open()
+        stopping.start()
+        while stopping.is_alive():
+            assert broker.message_count == 0
+        stopping.join()
+    assert broker.queue_depths() == {}
+
+
 def test_what_it_does_not_do_is_written_down() -> None:
     assert all(NOT_DONE)
     assert any("streams" in line for line in NOT_DONE)

@@ -6,6 +6,7 @@ import pytest
 from pamqp import frame, heartbeat
 from pamqp.commands import Basic, Channel, Connection, Queue
 
+from pipeline.embedded import refusals
 from tests.embedded.conversation import (
     CAPABILITIES,
     PROTOCOL_HEADER,
@@ -267,6 +268,17 @@ def test_under_an_alarm_who_publishes_is_told_and_not_read() -> None:
     assert methods(talk.heard()) == ["Connection.Unblocked", "Basic.QosOk"]
     assert talk.node.queue_depths() == {"q": 1}
     assert talk.core.wants_octets
+
+
+def test_a_stopped_publisher_can_still_be_closed() -> None:
+    talk = Talk().open()
+    talk.node.blocked = "low on memory"
+    talk.publish(1, "q")
+    talk.core.close(refusals.shutdown())
+    assert closed(talk.heard())[1] == 320
+    assert talk.core.wants_octets
+    talk.say(0, Connection.CloseOk())
+    assert talk.core.finished
 
 
 def test_a_client_without_the_capability_is_stopped_without_a_word() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.brokers import BrokerUnderTest
 from tests.command import Commands
+from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline
 
 SENDER = """
@@ -100,6 +101,15 @@ def test_status_3_for_a_missing_vhost(broker: BrokerUnderTest, run_piperun: Comm
     assert command.wait() == 3
     assert 'vhost "nowhere" does not exist' in command.lines[-1]
     assert "Expected" not in command.output
+
+
+def test_status_3_for_a_missing_right(rabbitmq: PrivateRabbitMQ, run_piperun: Commands) -> None:
+    vhost = rabbitmq.add_vhost()
+    rabbitmq.add_user("reader", "reader-password")
+    rabbitmq.set_permissions("reader", vhost, configure="^$", write="^$", read=".*")
+    command = run_piperun(sender(rabbitmq.url(vhost, "reader", "reader-password")))
+    assert command.wait() == 3
+    assert 'queue "tasks" may not be declared, a right is missing' in command.lines[-1]
 
 
 def answer_as_http(connection: socket.socket) -> None:

@@ -2,15 +2,13 @@
 In every mode a message is settled once, after what it caused is confirmed."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clock import FakeClock
 from pipeline.errors import (
     ChannelGone,
     ConnectionLost,
@@ -21,97 +19,19 @@ from pipeline.errors import (
     SettlementError,
     Unroutable,
 )
-from pipeline.events import MessageDone, MessageFailed, MessageReceived, Notice, SettleTroubled
-from pipeline.handlers.call import handler
-from pipeline.handlers.context import Context, Surroundings
-from pipeline.handlers.limit import TimeLimit
-from pipeline.handlers.signature import plan as call_plan
-from pipeline.handlers.threads import Threads
+from pipeline.events import MessageDone, MessageReceived, Notice, SettleTroubled
+from pipeline.handlers.context import Context
 from pipeline.message import Message
-from pipeline.runtime.process import Processor
-from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
-from tests.models import a_publish
+from pipeline.runtime.settle import LONGEST_HOLD
 from tests.runtime.stand_ins import (
     NEVER,
     Answer,
-    HandDelivery,
     Journal,
-    Recorder,
-    ScriptedPublisher,
-    a_consumer_ledger,
-    a_plan,
     counts,
     in_time,
-    nobody,
     some_turns,
 )
-
-
-class Works:
-    """One consumer's processor, with a real handler."""
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        answers: Sequence[Answer] = (),
-        *,
-        verbose: bool = False,
-        dead_letter: Any = None,
-        **consumer: Any,
-    ) -> None:
-        self.journal: Journal = []
-        self.clock = FakeClock()
-        self.seen = Recorder()
-        self.ledger = a_consumer_ledger()
-        self.publisher = ScriptedPublisher(answers, journal=self.journal)
-        plan = a_plan(dead_letter=dead_letter, **{"publish": a_publish(), **consumer})
-        logger = logging.getLogger("piperun.consumer.charge")
-        around = Surroundings(
-            consumer="charge",
-            logger=logger,
-            stopping=asyncio.Event(),
-            state=None,
-            loop=asyncio.get_running_loop(),
-        )
-        self.processor = Processor(
-            plan=plan,
-            publisher=self.publisher,
-            settler=Settler(
-                plan=plan,
-                publisher=self.publisher,
-                ledger=self.ledger,
-                clock=self.clock,
-                emit=self.seen,
-                declare_again=nobody(),
-                username="app",
-                run_id="c0ffee00",
-                mask=str,
-            ),
-            limit=TimeLimit(plan.consumer.timeout, clock=self.clock, logger=logger),
-            clock=self.clock,
-            emit=self.seen,
-            context=lambda outputs: Context(around, outputs.publish),
-            verbose=verbose,
-        )
-        called = call_plan(function, name="charge", content=None, ack=plan.consumer.ack)
-        self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
-
-    def delivered(self, message: Message | None = None) -> HandDelivery:
-        self.ledger.delivered()
-        return HandDelivery(message, journal=self.journal)
-
-    def begin(self, delivery: HandDelivery) -> asyncio.Task[None]:
-        return asyncio.create_task(self.processor.process(Case(delivery), self.handler))
-
-    async def process(self, message: Message | None = None) -> HandDelivery:
-        delivery = self.delivered(message)
-        await in_time(self.clock, self.begin(delivery))
-        return delivery
-
-    @property
-    def failed(self) -> MessageFailed:
-        (told,) = self.seen.of(MessageFailed)
-        return told
+from tests.runtime.works import Works
 
 
 def raising(error: BaseException) -> Callable[..., Coroutine[Any, Any, None]]:

@@ -1,10 +1,7 @@
 """The shared table: rows of integers that outlive the process that wrote them."""
 
-import os
 import tempfile
 from collections.abc import Sequence
-
-import pytest
 
 from pipeline.runtime.plan import Plan, plan
 from pipeline.runtime.table import Phase, Table
@@ -23,7 +20,8 @@ def test_a_new_table_is_empty() -> None:
     table = Table(plans(), rows=2)
     assert [row.phase for row in table.rows] == [Phase.STARTING] * 2
     assert set(table.consumer_totals().values()) == set(table.producer_totals().values()) == {0}
-    assert [len(each) for row in table.rows for each in (*row.consumers, *row.producers)] == [2, 0, 1, 2] * 2
+    assert [[len(each) for each in row.consumers] for row in table.rows] == [[2, 0]] * 2
+    assert [[len(each) for each in row.producers] for row in table.rows] == [[1, 2]] * 2
 
 
 def test_every_cell_is_its_own() -> None:
@@ -68,8 +66,7 @@ def test_a_table_without_any_object_has_its_phases_all_the_same() -> None:
     assert table.consumer_totals()["delivered"] == table.producer_totals()["read"] == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that share a file descriptor")
-def test_another_process_sees_what_was_counted_also_after_it_was_killed() -> None:
+def test_whoever_opens_it_by_its_descriptor_sees_what_was_counted() -> None:
     with tempfile.TemporaryFile() as memory:
         memory.truncate(Table.size(plans(), rows=2))
         table = Table(plans(), rows=2, fileno=memory.fileno())

@@ -1,0 +1,97 @@
+"""One consumer: its processor and settler, with a real handler, a scripted publisher and hand-made deliveries."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.clock import FakeClock
+from pipeline.events import MessageFailed
+from pipeline.handlers.call import handler
+from pipeline.handlers.context import Context, Surroundings
+from pipeline.handlers.limit import TimeLimit
+from pipeline.handlers.signature import plan as call_plan
+from pipeline.handlers.threads import Threads
+from pipeline.message import Message
+from pipeline.runtime.process import Processor
+from pipeline.runtime.settle import Case, Settler
+from tests.models import a_publish
+from tests.runtime.stand_ins import (
+    Answer,
+    HandDelivery,
+    Journal,
+    Recorder,
+    ScriptedPublisher,
+    a_consumer_ledger,
+    a_plan,
+    in_time,
+    nobody,
+)
+
+
+class Works:
+    """One consumer's processor, with a real handler."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        answers: Sequence[Answer] = (),
+        *,
+        verbose: bool = False,
+        dead_letter: Any = None,
+        **consumer: Any,
+    ) -> None:
+        self.journal: Journal = []
+        self.clock = FakeClock()
+        self.seen = Recorder()
+        self.ledger = a_consumer_ledger()
+        self.publisher = ScriptedPublisher(answers, journal=self.journal)
+        self.plan = plan = a_plan(dead_letter=dead_letter, **{"publish": a_publish(), **consumer})
+        logger = logging.getLogger("piperun.consumer.charge")
+        around = Surroundings(
+            consumer="charge",
+            logger=logger,
+            stopping=asyncio.Event(),
+            state=None,
+            loop=asyncio.get_running_loop(),
+        )
+        self.settler = Settler(
+            plan=plan,
+            publisher=self.publisher,
+            ledger=self.ledger,
+            clock=self.clock,
+            emit=self.seen,
+            declare_again=nobody(),
+            username="app",
+            run_id="c0ffee00",
+            mask=str,
+        )
+        self.processor = Processor(
+            plan=plan,
+            publisher=self.publisher,
+            settler=self.settler,
+            limit=TimeLimit(plan.consumer.timeout, clock=self.clock, logger=logger),
+            clock=self.clock,
+            emit=self.seen,
+            context=lambda outputs: Context(around, outputs.publish),
+            verbose=verbose,
+        )
+        called = call_plan(function, name="charge", content=None, ack=plan.consumer.ack)
+        self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
+
+    def delivered(self, message: Message | None = None) -> HandDelivery:
+        self.ledger.delivered()
+        return HandDelivery(message, journal=self.journal)
+
+    def begin(self, delivery: HandDelivery) -> asyncio.Task[None]:
+        return asyncio.create_task(self.processor.process(Case(delivery), self.handler))
+
+    async def process(self, message: Message | None = None) -> HandDelivery:
+        delivery = self.delivered(message)
+        await in_time(self.clock, self.begin(delivery))
+        return delivery
+
+    @property
+    def failed(self) -> MessageFailed:
+        (told,) = self.seen.of(MessageFailed)
+        return told
