@@ -1,4 +1,4 @@
-"""What the workers of acknowledgement.yaml and no_acknowledgement.yaml do: work for a while, and sometimes die of it."""
+"""What the workers of acknowledgement.yaml and no_acknowledgement.yaml do: work for a while, and sometimes die."""
 
 import asyncio
 import os

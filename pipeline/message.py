@@ -2,7 +2,7 @@
 message that came from a queue, with what may be done with it. Channels, tags and the client are not known here."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.errors import SettlementError
 
@@ -64,7 +64,7 @@ class Message:
         redelivered: bool = False,
         attempt: int = 1,
     ) -> None:
-        self.body = body
+        self.body: Any = body  # bytes when received; Any, so that a handler may say message.body.decode()
         self.headers: Headers = dict(headers) if headers else {}
         self.content_type = content_type
         self.content_encoding = content_encoding

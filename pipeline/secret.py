@@ -53,7 +53,7 @@ class Masker:
         """Mask these from now on, also where they stand percent-encoded or as a repr."""
         for secret in secrets:
             value = secret.reveal()
-            if len(value) >= _SHORTEST and value not in _KNOWN_TO_ALL:
+            if len(value.strip()) >= _SHORTEST and value not in _KNOWN_TO_ALL:
                 self._words |= {value, quote(value, safe=""), repr(value)[1:-1]}
         # The longest first: a secret may be the beginning of another one.
         words = sorted(self._words, key=len, reverse=True)

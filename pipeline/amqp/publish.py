@@ -133,7 +133,9 @@ class Publisher:
                     await generation.unblocked()
                     return await self._line(outgoing, generation)
                 except ConnectionLost:
-                    if generation.ended:
+                    # Asked with a wait: the client may know of the end before `generation` can, which needs a turn of
+                    # the loop, and a loop here without one would never give it that.
+                    if await generation.is_over():
                         self._forget(generation)
         except BaseException:
             self._places.release()

@@ -15,7 +15,7 @@ from pipeline.cli import exits
 from pipeline.cli.report import show
 from pipeline.cli.run import run
 from pipeline.cli.validate import validate
-from pipeline.errors import FileError, PiperunError, TopologyDiffers
+from pipeline.errors import FileError, TopologyDiffers, innermost
 
 app = typer.Typer(
     name="piperun",
@@ -74,7 +74,7 @@ def main() -> None:
     except SystemExit as end:
         sys.exit(exits.CONFIGURATION if arguments is None else end.code)
     except BaseException as error:
-        sys.exit(_ended_by(_innermost(error)))
+        sys.exit(_ended_by(innermost(error)))
 
 
 def _with_verb(arguments: list[str]) -> list[str] | None:
@@ -93,20 +93,11 @@ def _ended_by(error: BaseException) -> int:
         case TopologyDiffers():
             for difference in error.differences:
                 print(f"error: {difference}", file=sys.stderr)
-        case PiperunError():
-            print(f"error: {error}", file=sys.stderr)
         case _ if exits.of_error(error) != exits.BUG:
             print(f"error: {error}", file=sys.stderr)
         case _:
             _report_bug(error)
     return exits.of_error(error)
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """One error out of a group of tasks; a group of several stays what it is."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _report_bug(error: BaseException) -> None:

@@ -3,6 +3,7 @@
 from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
 from pipeline.runtime.run import End
 from pipeline.runtime.workers import WorkerFailed
+from pipeline.sources.base import SourceError, SourceProblem
 
 FINE = 0
 FAILED = 1  # the pipeline, a test or a check failed
@@ -19,6 +20,8 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (BrokerError, BROKER),
     (TopologyDiffers, DIFFERS),
     (LifespanError, FAILED),
+    (SourceError, FAILED),
+    (SourceProblem, CONFIGURATION),
 )
 
 

@@ -143,6 +143,6 @@ def _bodies(text: str) -> int | None:
     kind, _, number = text.partition(":")
     if kind == "none" and not number:
         return None
-    if kind == "head" and number.isdecimal():
+    if kind == "head" and number.isdecimal() and int(number) > 0:
         return int(number)
     raise UsageError(f'--log-bodies is none or head:N, not "{text}"; for example head:200')

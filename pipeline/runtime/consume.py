@@ -140,7 +140,12 @@ class ConsumerRun:
     async def _give_back_unstarted(self) -> None:
         while self._waiting:
             # The last first: the broker puts each back to its old place, whatever the order.
-            await self._settler.settle(Case(self._waiting.pop()), GiveBack())
+            case = Case(self._waiting.pop())
+            try:
+                await self._settler.settle(case, GiveBack())
+            except asyncio.CancelledError:
+                await self._settler.abandon(case)
+                raise
 
     def _turn_flow(self, *, pause: bool) -> None:
         self._paused = pause

@@ -23,18 +23,20 @@ class Outputs:
     """The outputs of one message. Ids are `<input id>:<consumer>:<n>`: a repeat after a failure gives them again."""
 
     __slots__ = (
+        "_alive",
         "_clock",
         "_consumer",
         "_count",
         "_forgotten",
         "_front",
         "_input",
+        "_longest_hold",
         "_plain",
         "_publish",
         "_publisher",
         "_sending",
+        "_since",
         "_troubled",
-        "_worth_it",
     )
 
     def __init__(
@@ -46,7 +48,8 @@ class Outputs:
         plain: Publish,
         publisher: Publisher,
         clock: Clock,
-        worth_it: Callable[[], bool],
+        alive: Callable[[], bool],
+        longest_hold: float | None,
         troubled: Troubled,
     ) -> None:
         self._input = message
@@ -55,7 +58,9 @@ class Outputs:
         self._plain = plain  # the schema's defaults, for `context.publish` where the file has no `publish`
         self._publisher = publisher
         self._clock = clock
-        self._worth_it = worth_it
+        self._alive = alive  # whether the input can still be acknowledged
+        self._longest_hold = longest_hold  # seconds from the first output; None: no limit
+        self._since: float | None = None
         self._troubled = troubled
         self._sending: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -113,6 +118,8 @@ class Outputs:
     def _begin(self, out: Outgoing) -> asyncio.Task[None]:
         if self._forgotten:
             raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
+        if self._since is None:
+            self._since = self._clock.now()
         task = asyncio.create_task(self._send(out))
         task.add_done_callback(told)
         self._sending.add(task)
@@ -125,6 +132,11 @@ class Outputs:
             )
         except GaveUp as gave_up:
             raise ChannelGone(str(gave_up)) from None
+
+    def _worth_it(self) -> bool:
+        if not self._alive():
+            return False
+        return self._longest_hold is None or self._clock.now() - (self._since or 0.0) < self._longest_hold
 
     async def _some_confirmed(self, when: str) -> None:
         done, _ = await asyncio.wait(self._sending, return_when=when)

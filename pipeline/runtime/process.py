@@ -9,12 +9,12 @@ from pipeline.amqp.publish import Publisher
 from pipeline.clock import Clock
 from pipeline.errors import ChannelGone, PublishError, SettlementError
 from pipeline.events import Event, MessageDone, MessageReceived, Notice, SettleTroubled
-from pipeline.failure.verdict import Acknowledge, Verdict, decide
+from pipeline.failure.verdict import Acknowledge, Verdict, decide, failure_of
 from pipeline.handlers.call import Handler, Output
 from pipeline.handlers.context import Context
 from pipeline.handlers.limit import TimeLimit
 from pipeline.message import Message, Settle, Way
-from pipeline.outcome import Done, Failed, Outcome, Rejected, RetryAsked, seconds
+from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
 from pipeline.runtime.outputs import Outputs, told
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
@@ -127,10 +127,10 @@ class Processor:
         return settle
 
     def _settled_by_hand(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Failed):
-            self._notice(
-                f"the handler raised {outcome.error!r} after it had settled the message; nothing follows from it"
-            )
+        if not isinstance(outcome, Done | GivenBack):
+            failure = failure_of(outcome)
+            told = f"{failure.error_type}: {failure.error}"
+            self._notice(f"after it had settled the message the handler ended with {told}; nothing follows from it")
 
     def _output(self, outputs: Outputs) -> Output:
         if self._consumer.publish is not None:
@@ -146,13 +146,8 @@ class Processor:
 
     def _outputs(self, case: Case) -> Outputs:
         delivery = case.delivery
-        held_since = self._clock.now()
         # With `ack: none` there is no delivery to go back to: only the end of the run ends the trying.
         at_most_once = self._consumer.ack == "none"
-
-        def worth_it() -> bool:
-            return at_most_once or (delivery.alive and self._clock.now() - held_since < LONGEST_HOLD)
-
         return Outputs(
             case.message,
             consumer=self._consumer.name,
@@ -160,7 +155,8 @@ class Processor:
             plain=self._plain,
             publisher=self._publisher,
             clock=self._clock,
-            worth_it=worth_it,
+            alive=lambda: at_most_once or delivery.alive,
+            longest_hold=None if at_most_once else LONGEST_HOLD,
             troubled=lambda reason, pause: self._troubled(case.message, reason, pause),
         )
 

@@ -136,7 +136,10 @@ class _Process:
         return await self._stop.unless_requested(self._enter_lifespans())
 
     async def _enter_lifespans(self) -> None:
-        values = await self._lifespans.enter()
+        try:
+            values = await self._lifespans.enter()
+        except LifespanError as error:
+            raise LifespanError(self._around.mask(str(error))) from None
         for number, assembly in enumerate(self._assemblies):
             shared = values.get(f"{number}")
             names = assembly.prepared.handlers
@@ -153,7 +156,8 @@ class _Process:
             for name, link in assembly.links.items():
                 if name != "publish":
                     tasks.create_task(link.keep())
-        await self._stop.unless_requested(self._started())
+        if not await self._stop.unless_requested(self._started()):
+            return
         self._row.phase = Phase.READY
         self._around.emit(
             Ready(

@@ -144,7 +144,7 @@ class Settler:
         except Unwritable as error:
             self._trouble(case.message, f"{error}; its own headers are left out of the copy", 0.0)
             out.message = without_user_headers(copy)
-            safe = await self._confirmed(case, out)
+            safe = await self._confirmed(case, out, stripped=True)
         if safe:
             await case.delivery.ack()
             self._ledger.dead_lettered()
@@ -153,8 +153,9 @@ class Settler:
             await case.delivery.reject(requeue=True)
             self._ledger.returned()
 
-    async def _confirmed(self, case: Case, outgoing: Outgoing) -> bool:
-        """Whether the copy is safe. False: it cannot be made safe and its time is up. Raises `ChannelGone`."""
+    async def _confirmed(self, case: Case, outgoing: Outgoing, *, stripped: bool = False) -> bool:
+        """Whether the copy is safe. False: it cannot be made safe and its time is up. Raises `ChannelGone`, and
+        `Unwritable` unless it is `stripped` of all that may be left out."""
         started = self._clock.now()
 
         def worth_it() -> bool:
@@ -180,9 +181,9 @@ class Settler:
                         await self._declare_again()
                         declared_again = True
                         continue
-            except Unwritable:
-                raise
             except PublishRefused as error:
+                if isinstance(error, Unwritable) and not stripped:
+                    raise
                 reason = str(error)
             self._trouble(case.message, reason, _REFUSED_PAUSE)
             await self._clock.sleep(_REFUSED_PAUSE)

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from pipeline.clock import SystemClock
 from pipeline.config.load import Text, load
-from pipeline.errors import PiperunError
+from pipeline.errors import PiperunError, innermost
 from pipeline.events import Events, Stopping
 from pipeline.observe.logs import LogLines, set_up_logging
 from pipeline.runtime.assembly import Surroundings
@@ -38,7 +38,8 @@ def main(control: int, memory: int) -> int:
     masker = Masker(secret for each in loaded.pipelines for secret in each.secrets)
     set_up_logging(job.log, mask=masker, worker=job.worker)
     events = Events()
-    events.listen(LogLines(job.log, now=SystemClock().now))
+    lines = LogLines(job.log, now=SystemClock().now)
+    events.listen(lines)
     table = Table([each.plan for each in prepared], rows=job.rows, fileno=memory)
     brokers = [at(each.plan.pipeline.broker, url) for each, url in zip(prepared, job.broker_urls, strict=True)]
 
@@ -62,6 +63,7 @@ def main(control: int, memory: int) -> int:
         )
         wanted = Wanted(until_idle=False, wait_for_broker=True, progress=False)
         end = await run(prepared, brokers, table.rows[job.row], stop, around, wanted)
+        lines.flush()
         if await something_still_runs(clock):
             _leave(end)
         return end
@@ -95,8 +97,10 @@ def _read_line(control: int) -> bytes:
 if __name__ == "__main__":
     try:
         status = main(int(sys.argv[1]), int(sys.argv[2]))
-    except* PiperunError as errors:
-        for error in errors.exceptions:
-            logging.getLogger("piperun.pipeline").error("%s", error)
+    except BaseException as raised:
+        error = innermost(raised)
+        if not isinstance(error, PiperunError):
+            raise
+        logging.getLogger("piperun.pipeline").error("%s", error)
         status = End.FAILED
     _leave(status)

@@ -131,6 +131,8 @@ class Supervisor:
 
     def _ended_on_purpose(self, worker: _Worker, status: int) -> bool:
         """Whether it stopped in order, and there is no reason to start another one."""
+        if self._stop.requested and status == End.FINE:
+            return True
         if worker.row.phase is Phase.READY:
             self._been_ready.add(worker.number)
         if worker.row.phase is not Phase.STOPPING:

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.config.load import Loaded, Overrides, Text, load
 from pipeline.problems import render
+from pipeline.runtime.prepare import prepare
 
 
 def run(*files: str) -> Loaded:
@@ -157,3 +158,22 @@ def test_a_path_that_is_no_path_is_told_once_and_not_handed_on() -> None:
     loaded = run("queues: {q: {}}\nconsumers: {c: {queue: q, handler: shop.charge}}\n")
     assert [problem.word for problem in loaded.problems] == ["bad-handler-path"]
     assert loaded.handlers == ()
+
+
+def test_a_generator_that_is_none_is_told_at_its_place_in_the_file(tmp_path: Path) -> None:
+    # Given a source that is a list
+    (tmp_path / "orders_of_a_test.py").write_text("nightly = [1, 2, 3]\n")
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(
+        "queues: {q: {}}\nproducers:\n  p:\n    source: orders_of_a_test:nightly\n    publish: {queue: q}\n"
+    )
+    # When it is prepared
+    _, problems = prepare(load([Text(path=str(file))], environment={}), app_dir=tmp_path, only=())
+    # Then the place is that of the path in the file
+    (problem,) = problems
+    assert render(problem).splitlines() == [
+        f"{file}:4:13: error[bad-source]: orders_of_a_test:nightly is a value of type list, not a function; "
+        "a source is a generator function: `def`, no parameters, `yield` for each item",
+        "    4 |     source: orders_of_a_test:nightly",
+        "      |             ^^^^^^^^^^^^^^^^^^^^^^^^",
+    ]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.failure.headers import PREFIX, dead_letter_copy
+from pipeline.failure.headers import PREFIX, dead_letter_copy, without_user_headers
 from pipeline.failure.verdict import Failure
 from pipeline.message import Headers, Message
 
@@ -161,3 +161,16 @@ def test_secrets_are_masked_before_the_text_is_cut() -> None:
     failure = Failure(reason="fatal", error_type="Reject", error="." * 800 + secret)
     copy = copied(Message(b""), failure, mask=lambda text: text.replace(secret, "***"))
     assert copy.headers["x-piperun-error"] == "." * 800 + "***"
+
+
+@given(st.dictionaries(short.filter(lambda name: not name.startswith(PREFIX)), values, max_size=40))
+def test_headers_that_cannot_be_written_are_named_instead_of_carried(headers: dict[str, object]) -> None:
+    copy = copied(Message(b"hello", headers=headers, message_id="m-1"))
+    story = ours(copy)
+    bare = without_user_headers(copy)
+    assert (bare.body, bare.message_id) == (b"hello", "m-1")
+    left_out = str(bare.headers.pop("x-piperun-headers-left-out"))
+    assert bare.headers == story
+    assert len(left_out.encode()) <= 255
+    if len(", ".join(headers).encode()) <= 255:
+        assert left_out == ", ".join(headers)

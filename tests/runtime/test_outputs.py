@@ -39,7 +39,8 @@ class Table:
             plain=a_publish(routing_key=""),
             publisher=self.publisher,
             clock=self.clock,
-            worth_it=lambda: self.worth_it,
+            alive=lambda: self.worth_it,
+            longest_hold=None,
             troubled=lambda reason, _: self.troubles.append(reason),
         )
 

@@ -44,8 +44,7 @@ async def settled(line: Line, count: int) -> None:
     await eventually(lambda: ends() >= count, seconds=20, told=f"{count} ends; {line.ledger.numbers()}")
 
 
-async def more_delivered(line: Line) -> None:
-    before = line.ledger.numbers()["delivered"]
+async def more_delivered(line: Line, before: int) -> None:
     await eventually(lambda: line.ledger.numbers()["delivered"] > before, seconds=20, told="another delivery")
 
 
@@ -199,11 +198,12 @@ async def test_nothing_is_lost_and_the_numbers_add_up_when_the_line_is_cut_again
     ids = [f"m-{number}" for number in range(60)]
     done: set[str] = set()
     async with Line(broker.url, a_file(ack=ack, concurrency=4, prefetch=8), {"charge": charge}).open() as line:
-        sending = asyncio.create_task(produce(line, ids))
-        for _ in range(3):
-            await more_delivered(line)
+        for beginning in range(0, 60, 20):
+            before = line.ledger.numbers()["delivered"]
+            sending = asyncio.create_task(produce(line, ids[beginning : beginning + 20]))
+            await more_delivered(line, before)
             broker.drop_connections()
-        await asyncio.wait_for(sending, deadline(60))
+            await asyncio.wait_for(sending, deadline(60))
         await eventually(lambda: broker.queue_depths()["billing"] == 0, seconds=30, told="an empty queue")
         await eventually(lambda: line.ledger.in_hand == 0, seconds=20)
         assert adds_up(line)

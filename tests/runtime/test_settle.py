@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.clock import FakeClock
-from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishRefused, SettlementError, Unroutable
+from pipeline.errors import (
+    ConnectionLost,
+    Nacked,
+    NotConnected,
+    PublishRefused,
+    SettlementError,
+    Unroutable,
+    Unwritable,
+)
 from pipeline.events import MessageFailed, RedeliveryExpected, SettleTroubled
 from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
 from pipeline.message import Message
@@ -245,6 +253,17 @@ async def test_a_copy_that_cannot_be_made_safe_is_given_back_after_a_while(fault
     assert delivery.settled == ["reject(requeue=True)"]  # it has failed: a quorum queue's delivery limit counts it
     assert LONGEST_HOLD <= desk.clock.now() - started <= LONGEST_HOLD + 30
     assert counts(desk.ledger) == {"delivered": 1, "returned": 1}
+
+
+async def test_a_copy_whose_headers_cannot_be_written_goes_without_them() -> None:
+    desk = Desk([Unwritable("header n cannot be written")])
+    await desk.settled(DeadLetter(FAILURE), Message(b"hello", headers={"n": 2**64}, message_id="m-1", queue="billing"))
+    _, second = desk.publisher.sent
+    assert (second.message.body, second.message.message_id) == (b"hello", "m-1")
+    assert second.message.headers["x-piperun-headers-left-out"] == "n"
+    assert second.message.headers["x-piperun-reason"] == "fatal"
+    assert desk.journal[-1] == "ack"
+    assert counts(desk.ledger) == {"delivered": 1, "dead_lettered": 1}
 
 
 # When the channel has ended

@@ -404,7 +404,9 @@ def test_no_password_in_any_line(broker: BrokerUnderTest, run_piperun: Commands,
             """
             queues: {tasks: {}}
             producers:
-              p: {source: {type: interval, count: 1, body: x}, publish: {queue: tasks, headers: {key: "${file:secret}"}}}
+              p:
+                source: {type: interval, count: 1, body: x}
+                publish: {queue: tasks, headers: {key: "${file:secret}"}}
             consumers: {c: {queue: tasks, handler: "steps:leaks"}}
             runtime: {until: idle, workers: 1}
             """
@@ -477,7 +479,11 @@ def test_a_lifespan_that_fails_ends_the_run(run_piperun: Commands, tmp_path: Pat
         async def work(body): print("never")
         """,
     )
-    text = "queues: {a: {}}\nconsumers: {c: {queue: a, handler: 'steps:work'}}\nruntime: {lifespan: 'steps:broken'WORKERS}\n"
+    text = """
+queues: {a: {}}
+consumers: {c: {queue: a, handler: "steps:work"}}
+runtime: {lifespan: "steps:broken"WORKERS}
+"""
     for workers in ("", ", workers: 1"):
         command = run_piperun(text.replace("WORKERS", workers))
         assert command.wait() == 1

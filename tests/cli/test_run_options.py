@@ -1,0 +1,56 @@
+"""What the options of `piperun run` mean, as far as no pipeline has to run for it."""
+
+from typing import Any
+
+import pytest
+
+from pipeline.cli import run
+from pipeline.config.load import Loaded
+from pipeline.config.model import Address, Log
+from pipeline.errors import UsageError
+from pipeline.secret import Secret
+from tests.models import a_broker, a_log, a_pipeline, a_runtime
+
+FILE = a_runtime(log=a_log(format="json", level="warning", bodies=10))
+
+
+@pytest.mark.parametrize(
+    ("options", "log"),
+    [
+        ((None, None, None), a_log(format="json", level="warning", bodies=10)),
+        (("text", None, None), a_log(format="text", level="warning", bodies=10)),
+        ((None, "debug", None), a_log(format="json", level="debug", bodies=10)),
+        ((None, None, "head:200"), a_log(format="json", level="warning", bodies=200)),
+        ((None, None, "none"), a_log(format="json", level="warning", bodies=None)),
+    ],
+)
+def test_the_command_line_overrules_the_file(options: tuple[Any, Any, Any], log: Log) -> None:
+    assert run._log(FILE, *options) == log
+
+
+@pytest.mark.parametrize("text", ["", "head", "head:", "head:many", "head:-1", "none:5", "all", "head:1.5"])
+def test_what_cannot_be_meant_by_log_bodies_is_told(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        run._log(FILE, None, None, text)
+    assert str(raised.value) == f'--log-bodies is none or head:N, not "{text}"; for example head:200'
+
+
+def loaded(*embedded: bool) -> Loaded:
+    rabbit = Address(scheme="amqp", host="rabbit", port=5672, username="app", password=Secret("x"), vhost="/")
+    pipelines = tuple(a_pipeline(broker=a_broker(addresses=() if each else (rabbit,))) for each in embedded)
+    return Loaded(pipelines=pipelines, problems=(), texts=(), handlers=())
+
+
+@pytest.mark.parametrize("embedded", [(True,), (False, True)])
+def test_production_may_forbid_running_in_memory(embedded: tuple[bool, ...]) -> None:
+    with pytest.raises(UsageError, match=r"shop\.yaml would run on the embedded broker, in memory only"):
+        run._require_broker(loaded(*embedded))
+
+
+def test_a_broker_of_ones_own_is_what_is_required() -> None:
+    run._require_broker(loaded(False, False))
+
+
+def test_options_that_contradict_each_other_are_told() -> None:
+    with pytest.raises(UsageError, match="--until-idle and --forever contradict each other"):
+        run.run(["a.yaml"], until_idle=True, forever=True)
