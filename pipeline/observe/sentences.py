@@ -192,7 +192,8 @@ def _summary(event: events.Summary) -> Line:
     sent, handled = event.producers, event.consumers
     parts = [f"{sent['confirmed']} sent and confirmed"] if sent["read"] else []
     parts += [f"{sent[term]} {words}" for term, words in _NOT_SENT.items() if sent[term]]
-    parts += [f"{handled['delivered']} delivered", f"{handled['done']} done"]
+    if handled["delivered"] or not sent["read"]:  # of a run that only sends, nobody asks what was handled
+        parts += [f"{handled['delivered']} delivered", f"{handled['done']} done"]
     parts += [f"{handled[term]} {words}" for term, words in _FATES.items() if handled[term]]
     if event.gone_with_broker:
         parts.append(f"{_count(event.gone_with_broker, 'message')} gone with the embedded broker")

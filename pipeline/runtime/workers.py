@@ -71,6 +71,7 @@ class Supervisor:
         self._running: dict[int, _Worker] = {}
         self._ends: list[End] = []
         self._been_ready: set[int] = set()
+        self._failure: WorkerFailed | None = None
 
     async def run(self) -> End:
         """Returns how the run ended. Raises `WorkerFailed` when a worker dies before it was ever ready."""
@@ -83,6 +84,8 @@ class Supervisor:
                 await self._killed_when_late(keeping)
         finally:
             self.kill_all()  # after an error of ours; otherwise there is none left
+        if self._failure is not None:
+            raise self._failure
         return max(self._ends, key=_SEVERITY.index, default=End.FINE)
 
     def kill_all(self) -> None:
@@ -99,7 +102,7 @@ class Supervisor:
             status = await worker.process.wait()
             del self._running[number]
             self._tell(worker)  # only closes our end of the pipe now
-            if self._ended_on_purpose(worker, status):
+            if self._ended_on_purpose(worker, status) or self._failed_to_start(worker, status):
                 return
             if self._clock.now() - worker.started >= _HEALTHY_AFTER:
                 pause = _FIRST_PAUSE
@@ -148,11 +151,16 @@ class Supervisor:
             self._stop.request("there is nothing more to send")
         return status in (End.FINE, End.CUT_OFF) and self._stop.requested
 
+    def _failed_to_start(self, worker: _Worker, status: int) -> bool:
+        """Whether it never was ready: the next one would fare the same, so the run ends."""
+        if worker.number in self._been_ready or self._stop.requested:
+            return False
+        self._failure = WorkerFailed(f"worker {worker.number + 1} died while starting: {_cause(status)}", status)
+        self._stop.request(f"worker {worker.number + 1} cannot start")
+        return True
+
     def _bury(self, worker: _Worker, status: int, next_start: float | None) -> None:
         """Say why it died, and settle what it had in hand: the broker delivers it again, except with `ack: none`."""
-        cause = _cause(status)
-        if worker.number not in self._been_ready and not self._stop.requested:
-            raise WorkerFailed(f"worker {worker.number + 1} died while starting: {cause}", status)
         row = worker.row
         in_hand = row.in_hand
         dropped = 0
@@ -171,7 +179,7 @@ class Supervisor:
             WorkerDied(
                 worker=worker.number + 1,
                 pid=worker.process.pid,
-                cause=cause,
+                cause=_cause(status),
                 in_hand=in_hand - dropped,
                 dropped=dropped,
                 next_start=next_start,

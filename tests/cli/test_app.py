@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import app
-from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError, innermost
+from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
 from pipeline.problems import Place, Problem
 from pipeline.runtime.workers import WorkerFailed
 
@@ -108,12 +108,3 @@ def test_a_bug_of_ours_is_told_as_one_with_what_a_report_needs(capsys: pytest.Ca
     assert told.startswith("This is a bug in piperun, and none of yours.")
     assert "ZeroDivisionError: ours" in told
     assert "\npiperun " in told and "Python 3." in told
-
-
-def test_one_error_of_a_group_of_tasks_is_that_error() -> None:
-    error = BrokerError("refused")
-    group = ExceptionGroup("tasks", [ExceptionGroup("inner tasks", [error])])
-    several = ExceptionGroup("tasks", [error, ZeroDivisionError()])
-    assert innermost(group) is error
-    assert innermost(error) is error
-    assert innermost(several) is several

@@ -6,6 +6,7 @@ from pipeline.cli import exits
 from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
 from pipeline.runtime.run import End
 from pipeline.runtime.workers import WorkerFailed
+from pipeline.sources.base import SourceError, SourceProblem
 
 
 def test_the_numbers_are_those_of_the_documentation() -> None:
@@ -44,6 +45,8 @@ def test_every_end_of_a_run_has_a_status(end: End, status: int) -> None:
         (BrokerError("refused"), 3),
         (TopologyDiffers(["queue differs"]), 4),
         (LifespanError("it failed"), 1),
+        (SourceError("the file has vanished"), 1),
+        (SourceProblem("no generator"), 2),
         (WorkerFailed("died while starting: exit status 2", 2), 2),
         (WorkerFailed("died while starting: exit status 3", 3), 3),
         (WorkerFailed("died while starting: exit status 1", 1), 1),

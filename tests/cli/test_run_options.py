@@ -28,7 +28,7 @@ def test_the_command_line_overrules_the_file(options: tuple[Any, Any, Any], log:
     assert run._log(FILE, *options) == log
 
 
-@pytest.mark.parametrize("text", ["", "head", "head:", "head:many", "head:-1", "none:5", "all", "head:1.5"])
+@pytest.mark.parametrize("text", ["", "head", "head:", "head:many", "head:-1", "none:5", "all", "head:1.5", "head:0"])
 def test_what_cannot_be_meant_by_log_bodies_is_told(text: str) -> None:
     with pytest.raises(UsageError) as raised:
         run._log(FILE, None, None, text)

@@ -17,6 +17,8 @@ KEPT = ["content_type", "content_encoding", "priority", "correlation_id", "reply
 KEPT += ["type", "app_id", "body"]
 
 short = st.text(max_size=60)
+# Hypothesis tries the constants of the code it tests: names of the broker's own are looked at by themselves.
+names = short.filter(lambda name: not name.startswith((PREFIX, "x-", "CC", "BCC")))
 maybe = st.none() | short
 values = st.recursive(
     st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=20) | st.binary(max_size=20) | st.none(),
@@ -26,7 +28,7 @@ values = st.recursive(
 messages = st.builds(
     Message,
     st.binary(max_size=50),
-    headers=st.dictionaries(short, values, max_size=5),
+    headers=st.dictionaries(names, values, max_size=5),
     content_type=maybe,
     content_encoding=maybe,
     delivery_mode=st.sampled_from([None, "persistent", "transient"]),
@@ -163,7 +165,7 @@ def test_secrets_are_masked_before_the_text_is_cut() -> None:
     assert copy.headers["x-piperun-error"] == "." * 800 + "***"
 
 
-@given(st.dictionaries(short.filter(lambda name: not name.startswith(PREFIX)), values, max_size=40))
+@given(st.dictionaries(names, values, max_size=40))
 def test_headers_that_cannot_be_written_are_named_instead_of_carried(headers: dict[str, object]) -> None:
     copy = copied(Message(b"hello", headers=headers, message_id="m-1"))
     story = ours(copy)

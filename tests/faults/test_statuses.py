@@ -105,9 +105,10 @@ def test_status_3_for_a_missing_vhost(broker: BrokerUnderTest, run_piperun: Comm
 
 def test_status_3_for_a_missing_right(rabbitmq: PrivateRabbitMQ, run_piperun: Commands) -> None:
     vhost = rabbitmq.add_vhost()
-    rabbitmq.add_user("reader", "reader-password")
-    rabbitmq.set_permissions("reader", vhost, configure="^$", write="^$", read=".*")
-    command = run_piperun(sender(rabbitmq.url(vhost, "reader", "reader-password")))
+    user = f"reader-of-{vhost}"
+    rabbitmq.add_user(user, "reader-password")
+    rabbitmq.set_permissions(user, vhost, configure="^$", write="^$", read=".*")
+    command = run_piperun(sender(rabbitmq.url(vhost, user, "reader-password")))
     assert command.wait() == 3
     assert 'queue "tasks" may not be declared, a right is missing' in command.lines[-1]
 

@@ -229,7 +229,7 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         summary(read=9, confirmed=5, failed=1, pending=3),
         ERROR,
         "pipeline",
-        "ended after 12.3 s: 5 sent and confirmed, 1 NOT sent, 3 without an answer, 0 delivered, 0 done",
+        "ended after 12.3 s: 5 sent and confirmed, 1 NOT sent, 3 without an answer",
     ),
     (
         summary(delivered=9, done=1, retried=1, dead_lettered=2, returned=1, redelivery_expected=3, in_hand=1, gone=1),

@@ -337,6 +337,44 @@ async def test_what_a_handler_raises_after_it_has_settled_is_told_and_changes_no
     assert counts(works.ledger) == {"delivered": 1, "done": 1}
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(Reject("too old"), "Reject: too old"), (Retry(after=5), "Retry: "), (KeyError("id"), "KeyError: 'id'")],
+    ids=lambda value: type(value).__name__,
+)
+async def test_however_a_handler_ends_after_it_has_settled_is_told(error: Exception, told: str) -> None:
+    async def charge(message: Message) -> None:
+        await message.ack()
+        raise error
+
+    works = Works(charge, ack="manual")
+    await works.process()
+    (notice,) = works.seen.of(Notice)
+    assert told in notice.sentence
+
+
+async def test_a_publish_whose_failure_the_handler_has_dealt_with_is_dealt_with() -> None:
+    async def charge(body: str, context: Context) -> None:
+        with pytest.raises(Unroutable):
+            await context.publish("an invoice", queue="archive")
+        await context.publish("an invoice", queue="elsewhere")
+
+    works = Works(charge, [Unroutable(exchange="", routing_key="archive")])
+    await works.process()
+    assert works.journal == ["publish to archive", "publish to elsewhere", "confirmed by elsewhere", "ack"]
+    assert counts(works.ledger) == {"delivered": 1, "done": 1}
+
+
+async def test_the_time_that_outputs_may_wait_begins_with_the_first_of_them() -> None:
+    async def charge(body: str) -> str:
+        works.clock.advance(2 * LONGEST_HOLD)  # long work, which one lost line shall not undo
+        return "an invoice"
+
+    works = Works(charge, [ConnectionLost("reset")])
+    await works.process()
+    assert counts(works.ledger) == {"delivered": 1, "done": 1}
+
+
 @pytest.mark.parametrize("way", WAYS[1:])
 async def test_a_settling_by_hand_goes_on_when_the_time_limit_ends_the_handler(way: Settling) -> None:
     async def charge(message: Message) -> None:

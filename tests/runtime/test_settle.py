@@ -266,6 +266,13 @@ async def test_a_copy_whose_headers_cannot_be_written_goes_without_them() -> Non
     assert counts(desk.ledger) == {"delivered": 1, "dead_lettered": 1}
 
 
+async def test_a_copy_that_cannot_be_written_at_all_is_given_back_after_a_while() -> None:
+    desk = Desk([Unwritable("its priority cannot be written")] * 1_000)
+    delivery = await desk.settled(DeadLetter(FAILURE))
+    assert delivery.settled == ["reject(requeue=True)"]
+    assert counts(desk.ledger) == {"delivered": 1, "returned": 1}
+
+
 # When the channel has ended
 
 
