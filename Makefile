@@ -60,7 +60,7 @@ build: .venv/.installed-dev ## the wheel, in dist/
 
 clean: ## remove .venv and everything that was made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find pipeline tests configs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find pipeline tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The tests start a RabbitMQ of their own from the installed programs. Some packages start a service when they are
 # installed; it is neither needed nor touched.
