@@ -158,7 +158,7 @@ async def test_a_missing_right_is_told_with_the_way_out(rabbitmq: PrivateRabbitM
         (told,) = await declare(generation, topology(queue("q")))
 
     assert told.forbidden
-    assert told.sentence == (
+    assert told.sentence.replace("configure access", "access") == (  # RabbitMQ 4.3 says which right it is
         'queue "q" may not be declared, a right is missing: '
         f"ACCESS_REFUSED - access to queue 'q' in vhost '{vhost}' refused for user 'reader'; "
         "grant it, or write `declare: skip`"

@@ -2,6 +2,7 @@
 holds here. Only texts and orders that both promise are compared."""
 
 import asyncio
+import re
 from typing import Any
 
 import aio_pika
@@ -251,9 +252,10 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         {"durable": True},
         {"durable": True, "arguments": {"x-queue-type": "quorum"}},
         "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'type' in vhost '{}': "
-        "received the value 'quorum' of type 'longstr' but current is none",
+        "(received the value 'quorum' of type 'longstr' but current is none"
+        "|received 'quorum' but current is 'classic')",  # the second since RabbitMQ 4
     ),
-    ("amq.mine", {}, {}, "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"),
+    ("amq.mine", {}, {}, "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.\\*'"),
 ]
 
 
@@ -266,7 +268,7 @@ async def test_a_queue_declared_otherwise_is_refused_word_for_word(
     with pytest.raises(ChannelClosed) as refused:
         await channel.declare_queue(name, **first)
         await channel.declare_queue(name, **again)
-    assert str(refused.value) == text.format(vhost)
+    assert re.fullmatch(text.format(vhost), str(refused.value))
     await connection.close()
 
 
@@ -359,7 +361,7 @@ async def test_a_quorum_queue_counts_and_gives_up_at_its_limit(broker: BrokerUnd
         for _ in range(3):
             message = await next_of(inbox)
             counts.append((message.headers.get("x-delivery-count"), message.redelivered))
-            await message.nack()
+            await message.reject(requeue=True)  # nack does not count any more in RabbitMQ 4.3
         [dead] = await taken(broker, "dead")
     assert counts == [(None, False), (1, True), (2, True)]
     history: Any = dead.headers["x-death"]
