@@ -1,6 +1,7 @@
 """Traps of the client library: publishing, and what a message loses on its way through the client."""
 
 import asyncio
+import contextlib
 import logging
 
 import aio_pika
@@ -122,3 +123,21 @@ async def test_a_pending_publish_ends_with_an_error_or_with_a_cancellation_that_
             assert isinstance(pending.exception(), aiormq.exceptions.AMQPConnectionError)
         else:
             assert pending.cancelled()
+
+
+async def test_publishes_that_wait_are_still_written_to_a_channel_that_is_gone(rabbitmq_vhost_url: str) -> None:
+    # Rule: a publishing channel takes its messages one write after the other, and nothing once the broker has closed it.
+    # RabbitMQ only: it answers a frame for a channel that is no more with 504, which ends the whole connection.
+    ended: list[BaseException | None] = []
+    async with connected(rabbitmq_vhost_url) as connection:
+        connection.close_callbacks.add(lambda _, error: ended.append(error))
+        for _ in range(50):  # a race, which is lost within a few rounds
+            if ended:
+                break
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(deadline(10)):
+                    channel = await connection.channel()
+                    missing = await channel.get_exchange("missing", ensure=False)
+                    publishes = [missing.publish(aio_pika.Message(b"1"), "key") for _ in range(10)]
+                    await asyncio.gather(*publishes, return_exceptions=True)
+    assert "CHANNEL_ERROR" in str(ended[0])
