@@ -126,7 +126,7 @@ async def test_a_pending_publish_ends_with_an_error_or_with_a_cancellation_that_
 
 
 async def test_publishes_that_wait_are_still_written_to_a_channel_that_is_gone(rabbitmq_vhost_url: str) -> None:
-    # Rule: a publishing channel takes its messages one write after the other, and nothing once the broker has closed it.
+    # Rule: a publishing channel writes its messages one after the other, and nothing once the broker has closed it.
     # RabbitMQ only: it answers a frame for a channel that is no more with 504, which ends the whole connection.
     ended: list[BaseException | None] = []
     async with connected(rabbitmq_vhost_url) as connection:
