@@ -14,6 +14,7 @@ from pipeline.problems import did_you_mean
 
 _PATH = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)")
 _OURS = Path(__file__).resolve().parent
+_MOST_FRAMES = 10  # a recursion without an end has a thousand
 _LONGEST_TEXT = 300  # characters of a user's exception
 
 
@@ -81,6 +82,8 @@ class Importer:
         if not parent:
             names = [module.name for module in iter_modules([str(folder) for folder in self.folders])]
             return ImportProblem("unknown-module", sentence, did_you_mean(last or name, names))
+        if last == "py":
+            return ImportProblem("unknown-module", f'{sentence}; "{parent}" is there', f"{parent}:... without .py")
         inside = getattr(sys.modules[parent], "__path__", [])
         names = [f"{parent}.{module.name}" for module in iter_modules(list(inside))]
         hint = did_you_mean(f"{parent}.{last}", names)
@@ -107,6 +110,10 @@ class Importer:
             )
             return ImportProblem("shadowed-module", sentence, "give it another name")
         where = next(iter(_places(loaded)), None)
+        ours = where is None or any(where.is_relative_to(folder.resolve()) for folder in self.folders)
+        if where and (not ours or "site-packages" in where.parts):
+            sentence = f'"{top}" is an installed package, which hides the {what} "{beside}" beside the file'
+            return ImportProblem("shadowed-module", sentence, "give it another name")
         sentence = f'module "{name}" is loaded from "{where}" already; "{expected}" has the same name'
         return ImportProblem("module-clash", sentence, "give one of them another name")
 
@@ -126,8 +133,9 @@ class Importer:
             try:
                 found = getattr(found, name)
             except AttributeError:
+                within = dotted.split(f".{name}")[0]
                 owner = (
-                    f'module "{module.__name__}"' if found is module else f'"{dotted}" of module "{module.__name__}"'
+                    f'module "{module.__name__}"' if found is module else f'"{within}" of module "{module.__name__}"'
                 )
                 names = [other for other in dir(found) if not other.startswith("_")]
                 raise ImportProblem("unknown-name", f'{owner} has no "{name}"', did_you_mean(name, names)) from None
@@ -141,7 +149,11 @@ class Importer:
         lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError):
             lines.append((error.filename or "", error.lineno))
-        return [shown for file, line in lines if (shown := self._frame(file, line))]
+        shown = [frame for file, line in lines if (frame := self._frame(file, line))]
+        if len(shown) <= _MOST_FRAMES:
+            return shown
+        left_out = len(shown) - _MOST_FRAMES
+        return [*shown[: _MOST_FRAMES // 2], f"... ({left_out} more)", *shown[-(_MOST_FRAMES // 2) :]]
 
     def _frame(self, file: str, line: int | None) -> str | None:
         path = Path(file)

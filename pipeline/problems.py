@@ -10,6 +10,8 @@ from unicodedata import combining, east_asian_width
 Severity = Literal["error", "warning"]
 
 _NEAR = 0.7  # from here on two names are near each other
+_MARGIN = len("12345 | ")  # before the line of a file
+_NARROWEST = 40  # columns; a terminal that says it has fewer is not believed
 _LONGEST = 100  # characters of a name that is compared at all
 
 # Every word with what it means in a few words; each has a page in `docs/problems/` and a test with its full text.
@@ -111,21 +113,41 @@ class Problem:
     frames: tuple[str, ...] = ()  # lines of the user's own code that led here, as file:line
 
 
-def render(problem: Problem) -> str:
-    """The problem as a person reads it: place, severity and sentence, then the line with a caret and the way out."""
-    return "\n".join([*_lines(problem), *(f"{'':8}at {frame}" for frame in problem.frames)])
+def render(problem: Problem, *, width: int | None = None) -> str:
+    """The problem as a person reads it: place, severity and sentence, then the line with a caret and the way out.
+
+    `width` is that of a terminal: it breaks what is longer, and a caret below a broken line points anywhere."""
+    return "\n".join([*_lines(problem, width), *(f"{'':8}at {frame}" for frame in problem.frames)])
 
 
-def _lines(problem: Problem) -> list[str]:
+def _lines(problem: Problem, width: int | None) -> list[str]:
     place = problem.place
     first = f"{place.path}:{place.line}:{place.column}: {problem.severity}[{problem.word}]: {problem.sentence}"
     if not problem.excerpt:
         return [first, f"{'':8}{problem.hint}"] if problem.hint else [first]
-    start, width = problem.caret or (place.column - 1, place.width)
-    before, marked = problem.excerpt[:start], problem.excerpt[start : start + width]
-    caret = " " * _columns(before) + "^" * max(1, _columns(marked))
-    hint = f" {problem.hint}" if problem.hint else ""
-    return [first, f"{place.line:5} | {problem.excerpt}", f"{'':5} | {caret}{hint}"]
+    start, marked = problem.caret or (place.column - 1, place.width)
+    excerpt = problem.excerpt
+    if width is not None:
+        excerpt, start = _fitted(excerpt, start, start + marked, max(width, _NARROWEST) - _MARGIN)
+    caret = " " * _columns(excerpt[:start]) + "^" * max(1, _columns(excerpt[start : start + marked]))
+    hint = [problem.hint] if problem.hint else []
+    if width is not None and hint and _MARGIN + _columns(f"{caret} {problem.hint}") > width:
+        return [first, f"{place.line:5} | {excerpt}", f"{'':5} | {caret}", f"{'':5} | {problem.hint}"]
+    return [first, f"{place.line:5} | {excerpt}", f"{'':5} | {' '.join([caret, *hint])}"]
+
+
+def _fitted(excerpt: str, start: int, end: int, width: int) -> tuple[str, int]:
+    """As much of a line as fits, with what is marked in it; and where that begins now."""
+    if _columns(excerpt) <= width:
+        return excerpt, start
+    first = start
+    while first > 0 and _columns(excerpt[first - 1 : end]) <= width - 2:  # one column for each "…"
+        first -= 1
+    last = first
+    while last < len(excerpt) and _columns(excerpt[first : last + 1]) <= width - 2:
+        last += 1
+    shown = ("…" if first else "") + excerpt[first:last] + ("…" if last < len(excerpt) else "")
+    return shown, start - first + (1 if first else 0)
 
 
 def _columns(text: str) -> int:

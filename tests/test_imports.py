@@ -218,3 +218,34 @@ def test_two_files_with_a_module_of_one_name(tmp_path: Path, write: Write) -> No
     assert word == "module-clash"
     assert sentence == f'module "steps_b" is loaded from "{first}" already; "{second}" has the same name'
     assert hint == "give one of them another name"
+
+
+def test_a_path_with_the_ending_of_the_file(tmp_path: Path, write: Write) -> None:
+    write("steps_py.py", "def charge(): pass\n")
+    word, sentence, hint = told(Importer([tmp_path]), "steps_py.py:charge")
+    assert word == "unknown-module"
+    assert sentence.endswith('; "steps_py" is there')
+    assert hint == "steps_py:... without .py"
+
+
+def test_no_such_name_in_a_class_names_the_class(tmp_path: Path, write: Write) -> None:
+    write("steps_class.py", "class Shop:\n    def charge(self): pass\n")
+    _, sentence, hint = told(Importer([tmp_path]), "steps_class:Shop.charg")
+    assert sentence == '"Shop" of module "steps_class" has no "charg"'
+    assert hint == 'did you mean "charge"?'
+
+
+def test_of_a_recursion_without_an_end_a_few_lines_are_shown(tmp_path: Path, write: Write) -> None:
+    write("steps_deep.py", "def deep(): deep()\ndeep()\n")
+    frames = problem_of(Importer([tmp_path]), "steps_deep:deep").frames
+    assert len(frames) == 11
+    assert frames[0] == "steps_deep.py:2"
+    assert frames[5].endswith(" more)")
+
+
+def test_a_folder_that_is_hidden_by_an_installed_package(tmp_path: Path, write: Write) -> None:
+    write("yaml/steps.py", "def charge(): pass\n")
+    word, sentence, hint = told(Importer([tmp_path]), "yaml.steps:charge", folder=tmp_path)
+    assert word == "shadowed-module"
+    assert sentence == '"yaml" is an installed package, which hides the folder "yaml" beside the file'
+    assert hint == "give it another name"

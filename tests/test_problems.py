@@ -129,3 +129,37 @@ def test_every_word_that_the_code_uses_is_in_the_catalogue() -> None:
         used |= set(re.findall(r'(?:\bword=|\.error\(|\.warning\(|ImportProblem\()\s*"([a-z]+(?:-[a-z]+)+)"', text))
     assert used
     assert used - set(WORDS) == set()
+
+
+def a_long_line() -> Problem:
+    excerpt = "  billing: {" + "durable: true, " * 10 + "durabel: true}"
+    start = excerpt.index("durabel")
+    place = Place(path="a.yaml", line=2, column=start + 1, width=7)
+    hint = 'did you mean "durable"?'
+    return Problem(
+        severity="error", word="unknown-key", place=place, sentence="no such key", hint=hint, excerpt=excerpt
+    )
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+def test_on_a_terminal_the_line_is_cut_so_that_the_caret_stands_under_the_word(width: int) -> None:
+    _, line, caret, hint = render(a_long_line(), width=width).splitlines()
+    assert max(len(line), len(caret), len(hint)) <= width
+    assert line[caret.index("^") : caret.rindex("^") + 1] == "durabel"
+    assert hint == '      | did you mean "durable"?'
+
+
+def test_on_a_wide_terminal_and_in_a_file_nothing_is_cut() -> None:
+    assert render(a_long_line(), width=1000) == render(a_long_line())
+    assert render(a_long_line()).splitlines()[1] == f"    2 | {a_long_line().excerpt}"
+
+
+def test_wide_characters_count_double_where_a_line_is_cut() -> None:
+    excerpt = "日本語" * 20 + ": {durabel: true}"
+    start = excerpt.index("durabel")
+    place = Place(path="a.yaml", line=2, column=start + 1, width=7)
+    problem = Problem(severity="error", word="unknown-key", place=place, sentence="no such key", excerpt=excerpt)
+    _, line, caret = render(problem, width=60).splitlines()
+    columns = "".join(character if character.isascii() or character == "…" else "##" for character in line)
+    assert len(columns) <= 60
+    assert columns[caret.index("^") : caret.rindex("^") + 1] == "durabel"

@@ -1,6 +1,7 @@
 """The command line: `FILE...` as `run FILE...`, the verbs, and the one door where errors end. A verb's work stands in
 its own file."""
 
+import os
 import platform
 import sys
 import traceback
@@ -12,10 +13,11 @@ from typing import Annotated
 import typer
 
 from pipeline.cli import exits
-from pipeline.cli.report import show
+from pipeline.cli.report import show, show_error
 from pipeline.cli.run import run
 from pipeline.cli.validate import validate
-from pipeline.errors import FileError, TopologyDiffers, innermost
+from pipeline.errors import FileError, UsageError, innermost
+from pipeline.problems import did_you_mean
 
 app = typer.Typer(
     name="piperun",
@@ -68,13 +70,45 @@ for _name, _verb in _VERBS.items():
 def main() -> None:
     """The entry point of the `piperun` command. Does not return: every way to end becomes an exit status here, and
     every error a text for a person."""
+    _open_closed_streams()
+    _complete_short_form()
     arguments = _with_verb(sys.argv[1:])
     try:
+        _check_verb(arguments)
         app(arguments or ["--help"])  # leaves by SystemExit; usage errors are its own, with status 2
     except SystemExit as end:
         sys.exit(exits.CONFIGURATION if arguments is None else end.code)
     except BaseException as error:
         sys.exit(_ended_by(innermost(error)))
+
+
+def _open_closed_streams() -> None:
+    """A command may be started with its streams closed. Their numbers must not go to a connection, where what somebody
+    writes to standard error would end."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - as long as we run
+
+
+def _complete_short_form() -> None:
+    """A shell that completes `piperun FILE --lo` asks for what `piperun run FILE --lo` would be completed to."""
+    words = os.environ.get("COMP_WORDS", "").split()
+    number = os.environ.get("COMP_CWORD", "")
+    if len(words) < 2 or not number.isdecimal() or int(number) < 2 or _with_verb(words[1:]) == words[1:]:
+        return
+    os.environ["COMP_WORDS"] = " ".join([words[0], "run", *words[1:]])
+    os.environ["COMP_CWORD"] = str(int(number) + 1)
+
+
+def _check_verb(arguments: list[str] | None) -> None:
+    """A misspelt verb would be a file that is not there."""
+    word = arguments[1] if arguments and len(arguments) > 1 and arguments[0] == "run" else ""
+    if word.isalpha() and not Path(word).exists() and (hint := did_you_mean(word, _VERBS)):
+        raise UsageError(f'there is no file and no command called "{word}"; {hint}')
 
 
 def _with_verb(arguments: list[str]) -> list[str] | None:
@@ -90,11 +124,8 @@ def _ended_by(error: BaseException) -> int:
     match error:
         case FileError():
             show(error.problems)
-        case TopologyDiffers():
-            for difference in error.differences:
-                print(f"error: {difference}", file=sys.stderr)
         case _ if exits.of_error(error) != exits.BUG:
-            print(f"error: {error}", file=sys.stderr)
+            show_error(error)
         case _:
             _report_bug(error)
     return exits.of_error(error)

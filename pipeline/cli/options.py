@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
-Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="Pipeline files; several share one process.")]
+Files = Annotated[list[str], typer.Argument(metavar="FILE", help="Pipeline files; several share one process.")]
 AppDir = Annotated[
     Path,
     typer.Option(
         "--app-dir",
         envvar="PIPERUN_APP_DIR",
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
         help="Where handlers are imported from, after each file's own folder.",
         show_default="the current folder",
     ),

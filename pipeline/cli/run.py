@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,13 +14,17 @@ from pipeline.cli import exits
 from pipeline.cli.files import checked, read
 from pipeline.cli.options import AppDir, Files
 from pipeline.cli.progress import ProgressBars
-from pipeline.cli.report import count, show
+from pipeline.cli.report import count, log_error, show
+from pipeline.cli.report import log as log_problems
 from pipeline.clock import SystemClock
+from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE
+from pipeline.config.build import log_settings
 from pipeline.config.load import Loaded, Overrides
-from pipeline.config.model import Log, LogFormat, LogLevel, Runtime
-from pipeline.errors import UsageError
+from pipeline.config.model import Log, LogFormat, LogLevel
+from pipeline.errors import BrokerError, UsageError, innermost
 from pipeline.events import Events
 from pipeline.observe.logs import LogLines, set_up_logging
+from pipeline.problems import Problem
 from pipeline.runtime.launch import Launch, launch
 from pipeline.runtime.plan import check_names
 from pipeline.runtime.run import End
@@ -78,42 +84,82 @@ def run(
     names = tuple(name for each in only or () for name in each.split(",") if name)
     overrides = Overrides(broker_url=broker, until=until)
     loaded = read(files, overrides)
-    prepared, problems = checked(loaded, app_dir, only=names)
-    show(problems)
-    if any(problem.severity == "error" for problem in problems):
-        print(count(problems, len(files)), file=sys.stderr)
-        raise typer.Exit(exits.CONFIGURATION)
-    check_names(loaded.pipelines, names)
-    runtime = loaded.pipelines[0].runtime  # one for all files of a run
-    if broker_required:
-        _require_broker(loaded)
-    log = _log(runtime, log_format, log_level, log_bodies)
+    # The settings of files with errors are not known; what is said of them follows the command line alone.
+    written = loaded.pipelines[0].runtime.log if loaded.pipelines else log_settings(None)
+    log = _log(written, log_format, log_level, log_bodies)
     mask = Masker(secret for each in loaded.pipelines for secret in each.secrets)
-    clock = SystemClock()
-    events = Events()
-    lines = LogLines(log, now=clock.now)
-    progress = sys.stderr.isatty() and log.format != "json"
-    if progress:
-        events.listen(ProgressBars())
-    set_up_logging(log, mask=mask)
-    events.listen(lines)
-    end = launch(
-        Launch(
-            loaded=loaded,
-            overrides=overrides,
-            prepared=prepared,
-            runtime=runtime,
-            log=log,
-            app_dir=app_dir,
-            only=names,
-            progress=progress,
-            clock=clock,
-            emit=events.emit,
-            mask=mask,
-            leave=_leave,
-        )
-    )
+    set_up_logging(log, mask=mask)  # before handlers are imported, for what they log then
+    with _told_to_machines(log):
+        prepared, problems = checked(loaded, app_dir, only=names)
+        _tell(problems, log, len(files))
+        check_names(loaded.pipelines, names)
+        runtime = loaded.pipelines[0].runtime  # one for all files of a run
+        if broker_required:
+            _require_broker(loaded)
+        clock = SystemClock()
+        events = Events()
+        progress = sys.stderr.isatty() and log.format != "json"
+        if progress:
+            events.listen(ProgressBars())
+        events.listen(LogLines(log, now=clock.now))
+        with _way_out(loaded, broker, broker_required):
+            end = launch(
+                Launch(
+                    loaded=loaded,
+                    overrides=overrides,
+                    prepared=prepared,
+                    runtime=runtime,
+                    log=log,
+                    app_dir=app_dir,
+                    only=names,
+                    progress=progress,
+                    clock=clock,
+                    emit=events.emit,
+                    mask=mask,
+                    leave=_leave,
+                )
+            )
     raise typer.Exit(exits.of_end(end))
+
+
+def _tell(problems: Sequence[Problem], log: Log, files: int) -> None:
+    """All problems; with an error among them the run ends here."""
+    if log.format == "json":
+        log_problems(problems)
+    else:
+        show(problems)
+    if any(problem.severity == "error" for problem in problems):
+        if log.format != "json":
+            print(count(problems, files), file=sys.stderr)
+        raise typer.Exit(exits.CONFIGURATION)
+
+
+@contextmanager
+def _told_to_machines(log: Log) -> Iterator[None]:
+    """Where the log is JSON, the error that ends a run is a line of it, and not a text at the door."""
+    try:
+        yield
+    except Exception as error:
+        if log.format != "json" or isinstance(error, typer.Exit):
+            raise
+        failure = innermost(error)
+        status = exits.of_error(failure)
+        log_error(failure, status, bug=status == exits.BUG)
+        raise typer.Exit(status) from None
+
+
+@contextmanager
+def _way_out(loaded: Loaded, given: str | None, required: bool) -> Iterator[None]:
+    """Whoever has no RabbitMQ on this machine, and named none, is told that it goes without."""
+    try:
+        yield
+    except Exception as raised:
+        error = innermost(raised)
+        at = {(address.host, address.port) for each in loaded.pipelines for address in each.broker.addresses}
+        at_home = at == {(host, port) for host, port in at if host in THIS_MACHINE and port == DEFAULT_PORTS["amqp"]}
+        if isinstance(error, BrokerError) and at_home and given is None and not required:
+            error.add_note("start RabbitMQ there, name another with --broker URL, or try it without: --broker embedded")
+        raise
 
 
 def _require_broker(loaded: Loaded) -> None:
@@ -131,9 +177,9 @@ def _leave(end: End) -> None:
     os._exit(exits.of_end(end))
 
 
-def _log(runtime: Runtime, form: LogFormat | None, level: LogLevel | None, bodies: str | None) -> Log:
+def _log(written: Log, form: LogFormat | None, level: LogLevel | None, bodies: str | None) -> Log:
     """The file's settings, overruled by the command line."""
-    log = replace(runtime.log, format=form or runtime.log.format, level=level or runtime.log.level)
+    log = replace(written, format=form or written.format, level=level or written.level)
     if bodies is not None:
         log = replace(log, bodies=_bodies(bodies))
     return log

@@ -11,6 +11,7 @@ from pipeline.problems import did_you_mean
 from pipeline.secret import Secret
 
 DEFAULT_PORTS: dict[Literal["amqp", "amqps"], int] = {"amqp": 5672, "amqps": 5671}
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 # What AMQP clients assume where a URL is silent.
 _GUEST = "guest"
@@ -28,6 +29,7 @@ _TLS_OPTIONS = {
     "key_path": "key_file",
 }
 _TLS_PREFIXES = ("ssl", "tls", "no_verify", "verify", "check_hostname")
+_PORT = "a port is a number from 1 to 65535"
 _ENCODE = "special characters in a user name or password are percent-encoded: / is %2F, # is %23, @ is %40"
 
 
@@ -61,12 +63,22 @@ def parse(text: str) -> Url | BadUrl:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        return BadUrl(word="bad-url", sentence="the host and port of this URL cannot be read", hint=_ENCODE)
+        return _no_host_and_port(text)
     if port == 0:
-        return BadUrl(word="bad-url", sentence="a port is a number from 1 to 65535")
+        return BadUrl(word="bad-url", sentence=_PORT)
     if parts.fragment or "@" in parts.path:
         return BadUrl(word="bad-url", sentence="this URL cannot be taken apart", hint=_ENCODE)
     return _taken_apart("amqps" if scheme == "amqps" else "amqp", parts, port)
+
+
+def _no_host_and_port(text: str) -> BadUrl:
+    """With an "@" somewhere behind, the port may be the beginning of a password, which is not repeated."""
+    if "@" in text or "#" in text:
+        return BadUrl(word="bad-url", sentence="the host and port of this URL cannot be read", hint=_ENCODE)
+    if "[" in text or "]" in text:
+        sentence = "the IPv6 address of this URL cannot be read"
+        return BadUrl(word="bad-url", sentence=sentence, hint="amqp://[::1]:5672")
+    return BadUrl(word="bad-url", sentence=_PORT)
 
 
 def _taken_apart(scheme: Literal["amqp", "amqps"], parts: SplitResult, port: int | None) -> Url | BadUrl:
@@ -115,7 +127,10 @@ def _wrong_option(name: str) -> BadUrl | None:
 
 
 def _not_a_url(text: str) -> BadUrl:
+    if variable := re.fullmatch(r"\$(\w+)", text):
+        sentence = f'"{text}" stays as it is: a variable is written with braces'
+        return BadUrl(word="bad-url", sentence=sentence, hint=f"${{{variable[1]}}}")
     near = did_you_mean(text, ["embedded"])
     plain_host = re.fullmatch(r"[A-Za-z0-9.-]+(:[0-9]+)?", text)
-    hint = near or (f"amqp://{text}" if plain_host else "amqp://user:password@host:port/vhost, or embedded")
+    hint = near or (f"amqp://{text}" if plain_host else "amqp://host:port/vhost, or embedded")
     return BadUrl(word="bad-url", sentence="a broker is a URL or the word embedded; this is neither", hint=hint)

@@ -6,17 +6,17 @@ from pathlib import Path as FilePath
 from typing import Literal
 
 from pipeline.config import argument_checks, broker, dead_letters
-from pipeline.config.address import DEFAULT_PORTS, BadUrl, parse
+from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE, BadUrl, parse
 from pipeline.config.names import BROKERS_OWN
 from pipeline.config.nodes import ListNode, MapNode, Path, ScalarNode, at, key_place, value_place
 from pipeline.config.phrases import both
 from pipeline.config.references import bindings
 from pipeline.config.report import Report
+from pipeline.config.schema import variant
 from pipeline.config.settings import Settings
-from pipeline.config.units import is_duration, seconds, spoken
+from pipeline.config.units import seconds, spoken
 
 _BROKERS_PATIENCE = 30 * 60.0  # seconds; RabbitMQ's default consumer timeout
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _PASSWORD = re.compile(r"://([^\s/:@]*):(?!\$\{)([^\s]+?)@")
 
 
@@ -38,7 +38,7 @@ def _urls(settings: Settings, report: Report) -> None:
             continue
         address = url.address
         found = _PASSWORD.search(node.source)
-        at_home = address.username == "guest" and address.host in _THIS_MACHINE
+        at_home = address.username == "guest" and address.host in THIS_MACHINE
         if found and not at_home:
             hint = "`${AMQP_URL}` or `${file:...}`"
             report.warning("plain-password", node.place, "the password stands in the file", hint)
@@ -163,7 +163,9 @@ def _slow(settings: Settings, name: str, report: Report) -> None:
     timeout = settings.text("consumers", name, "timeout")
     queue = settings.text("consumers", name, "queue") or ""
     written: Path = settings.written("consumers", name, "timeout") or ("defaults", "consumers", "timeout")
-    if not timeout or not is_duration(timeout) or seconds(timeout) <= _BROKERS_PATIENCE or _patient(settings, queue):
+    if not timeout or not re.fullmatch(variant("positive_duration")["pattern"], timeout):
+        return  # the schema has said so
+    if seconds(timeout) <= _BROKERS_PATIENCE or _patient(settings, queue):
         return
     sentence = f'RabbitMQ takes a message back after 30 minutes by default; "{name}" may hold it for {_spoken(timeout)}'
     report.warning("slow-handler", value_place(settings.root, written), sentence)

@@ -193,15 +193,20 @@ class _Builder:
 
     def runtime(self, until: Until | None) -> Runtime:
         values: dict[str, Any] = filled(variant("runtime"), self.root.get("runtime"))
-        log: dict[str, Any] = filled(variant("log"), at(self.root, ("runtime", "log")))
         return Runtime(
             until=until or values["until"],
             workers=values["workers"],
             startup=values["startup"],
             shutdown_timeout=seconds(values["shutdown_timeout"]),
             lifespan=values["lifespan"],
-            log=Log(format=log["format"], level=log["level"], bodies=_head(log["bodies"])),
+            log=log_settings(at(self.root, ("runtime", "log"))),
         )
+
+
+def log_settings(node: Node | None) -> Log:
+    """`runtime.log` as a file has it, or as the schema has it where there is none."""
+    log: dict[str, Any] = filled(variant("log"), node)
+    return Log(format=log["format"], level=log["level"], bodies=_head(log["bodies"]))
 
 
 def _publish(values: dict[str, Any], *, exchange: str, routing_key: str) -> Publish:

@@ -15,14 +15,16 @@ from pipeline.config.model import Pipeline, Until
 from pipeline.config.nodes import MapNode, ScalarNode, at, objects
 from pipeline.config.nodes import Path as NodePath
 from pipeline.config.owner import owner
+from pipeline.config.phrases import either
 from pipeline.config.report import Report
 from pipeline.config.schema import variant
 from pipeline.config.settings import Settings
 from pipeline.config.text import read
 from pipeline.config.validate import validate
-from pipeline.problems import Place, Problem, did_you_mean
+from pipeline.problems import Place, Problem, closest
 
 COMMAND_LINE = "--broker"
+_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +121,8 @@ def _open(file: Text, environment: Mapping[str, str], overrides: Overrides) -> _
     document, unreadable = _read(file, path)
     report = Report(document)
     if unreadable:
-        word, sentence = unreadable
-        report.error(word, document.beginning, sentence, _near(file.path) if word == "unreadable-file" else None)
+        word, sentence, hint = unreadable
+        report.error(word, document.beginning, sentence, hint)
         return _File(document=document, report=report, root=None)
     root = read(document, report)
     if root and overrides.broker_url is not None:
@@ -130,27 +132,38 @@ def _open(file: Text, environment: Mapping[str, str], overrides: Overrides) -> _
     return _File(document=document, report=report, root=root)
 
 
-def _read(file: Text, path: Path) -> tuple[Document, tuple[str, str] | None]:
+def _read(file: Text, path: Path) -> tuple[Document, tuple[str, str, str | None] | None]:
+    """The document, and where there is none: word, sentence and way out."""
+
     def document(text: str) -> Document:
         return Document(path=file.path, file=path, text=text.removeprefix("\ufeff"))
 
     if file.text is not None:
         return document(file.text), None
     try:
-        return document(path.read_bytes().decode("utf-8")), None
+        content = path.read_bytes()
+        return document(content.decode("utf-8")), None
     except UnicodeDecodeError:
-        return document(""), ("not-text", f'"{file.path}" is no UTF-8 text')
+        hint = "it is UTF-16: save it as UTF-8" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else None
+        return document(""), ("not-text", f'"{file.path}" is no UTF-8 text', hint)
     except (OSError, ValueError) as error:
-        return document(""), ("unreadable-file", f'cannot read "{file.path}": {why(error)}')
+        hint = _inside(file.path) if isinstance(error, IsADirectoryError) else _near(file.path)
+        return document(""), ("unreadable-file", f'cannot read "{file.path}": {why(error)}', hint)
+
+
+def _inside(path: str) -> str | None:
+    return f"name the files in it: {Path(path) / '*.yaml'}" if any(Path(path).glob("*.yaml")) else None
 
 
 def _near(path: str) -> str | None:
+    """Files beside it whose names are near; what they have in common, folder and ending, makes none near."""
     folder = Path(path).parent
     try:
-        beside = [name for name in folder.iterdir() if name.suffix in (".yaml", ".yml", ".json")]
+        beside = {name.stem: str(name) for name in folder.iterdir() if name.suffix in _SUFFIXES and name.is_file()}
     except OSError:
         return None
-    return did_you_mean(path, [str(name) for name in beside])
+    names = [f'"{beside[stem]}"' for stem in closest(Path(path).stem, beside)]
+    return f"did you mean {either(names)}?" if names else None
 
 
 def _override(root: MapNode, url: str, report: Report) -> MapNode:

@@ -9,8 +9,8 @@ from pipeline.config.nodes import Node, Path, ScalarNode, at, value_place
 from pipeline.config.owner import dotted, owner
 from pipeline.config.phrases import options, phrase, this
 from pipeline.config.report import Report
-from pipeline.config.schema import Schema
-from pipeline.config.units import is_duration, is_size
+from pipeline.config.schema import Schema, resolved
+from pipeline.config.units import is_duration, is_size, meant_duration, seconds
 from pipeline.problems import did_you_mean
 
 _QUESTIONS = {
@@ -29,6 +29,9 @@ _EXAMPLES = {
     "producers": "greeter: {source: ..., publish: ...}",
     "consumers": "printer: {queue: ..., handler: ...}",
 }
+
+# What is often written alone in the place of a map.
+_SHORT_FOR = {"publish": "queue", "runtime": "until", "log": "format"}
 
 
 Answer = tuple[str, str, str | None]  # word, sentence, way out
@@ -100,7 +103,12 @@ class _Mistake:
         return by_rule[self.rejection.rule]()
 
     def _by_kind(self) -> dict[str, Callable[[], Answer]]:
-        return {"duration": self._duration, "size": self._size, "python_path": self._python_path}
+        return {
+            "duration": self._duration,
+            "size": self._size,
+            "python_path": self._python_path,
+            "source": self._source,
+        }
 
     @property
     def key(self) -> str:
@@ -168,13 +176,22 @@ class _Mistake:
             sentence = f"{self.name} maps each name to its settings; this is {it}"
             return "wrong-shape", sentence, self._section_hint()
         if "object" in wanted and "string" not in wanted:
-            hint = f"{{queue: {self.value}}}" if self.key == "publish" and isinstance(self.value, str) else None
+            hint = self._in_braces() if isinstance(self.value, str) else None
             return "wrong-shape", f"{self.name} maps its keys to values; this is {it}", hint
         if "array" in wanted and "string" not in wanted:
             hint = "- {exchange: ..., routing_key: ...}" if self.key == "bindings" else None
             return "wrong-shape", f"{self.name} is a list; this is {it}", hint
         hint = "broker: {url: [...]}" if self.path == ("broker",) and isinstance(self.value, list) else None
         return "wrong-shape", f"{self.name} is {phrase(self.schema)}, this is {it}", hint
+
+    def _in_braces(self) -> str | None:
+        """The key under which a single value was probably meant."""
+        in_section = len(self.path) == 2 and self.path[0] in ("exchanges", "queues")
+        key = "type" if in_section else _SHORT_FOR.get(self.key)
+        if key and key in self.schema["properties"]:
+            legal = options(resolved(self.schema["properties"][key]))
+            return f"{{{key}: {self.value}}}" if not legal or self.value in legal else None
+        return f"- {{exchange: {self.value}}}" if self.path[-2:-1] == ("bindings",) else None
 
     def _section_hint(self) -> str:
         first = self.value[0] if isinstance(self.value, list) and self.value else self.value
@@ -215,15 +232,18 @@ class _Mistake:
         return "wrong-type", f"{self.name} cannot be empty", None
 
     def _duration(self) -> Answer:
-        if is_duration(self.value) and self.rejection.rule == "pattern" and "positive" in self.schema["$anchor"]:
+        if is_duration(self.value) and seconds(self.value) == 0:
             if self.key == "every":
                 return "bad-schedule", f"an interval of {self.value} would never pause", "write at least 1ms"
             return "out-of-range", self._sentence(), None
+        if is_duration(self.value):
+            return "out-of-range", f"{self.name} is a duration with at most nine digits and three decimals", None
         if isinstance(self.value, int | float) and not isinstance(self.value, bool):
             return "bad-duration", "a duration carries a unit", f"{self.value}s? {self.value}m?"
         if isinstance(self.value, str) and self.value.isdecimal():
             return "bad-duration", "a duration carries a unit", f"{self.value}s? {self.value}m?"
-        return "bad-duration", self._sentence(), None
+        meant = meant_duration(self.value) if isinstance(self.value, str) else None
+        return "bad-duration", self._sentence(), f"write {meant}" if meant else None
 
     def _size(self) -> Answer:
         if is_size(self.value):
@@ -231,6 +251,11 @@ class _Mistake:
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return "bad-size", "a size carries a unit", f"{self.value}B? {self.value}KiB?"
         return "bad-size", self._sentence(), None
+
+    def _source(self) -> Answer:
+        if isinstance(self.value, str) and self.value in options(self.schema["properties"]["type"]):
+            return "wrong-shape", self._sentence(), f"{{type: {self.value}}}"
+        return self._python_path()
 
     def _python_path(self) -> Answer:
         if not isinstance(self.value, str):
@@ -240,7 +265,8 @@ class _Mistake:
 
 def path_hint(path: str) -> str | None:
     """How a path was probably meant: `shop.billing.charge` is `shop.billing:charge`."""
-    cleaned = path.strip().removesuffix("()").replace("/", ".").replace(".py:", ":").replace("::", ":")
+    cleaned = "".join(path.split()).removeprefix("./").removesuffix("()")
+    cleaned = cleaned.replace("/", ".").replace(".py:", ":").replace("::", ":")
     if ":" not in cleaned:
         module, dot, name = cleaned.removesuffix(".py").rpartition(".")
         cleaned = f"{module}:{name}" if dot else ""

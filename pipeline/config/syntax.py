@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 _CLOSER = {"[": "]", "{": "}"}
 _RESERVED = "@`%*&!|>"
+_GLUED = re.compile(r"( *)([\w-]+):([^\s/:][^\s]*)")  # `queue:billing`, and no URL
 _SIGNS = ("alias", "anchor", "directive", "block scalar")
 
 
@@ -157,10 +158,15 @@ def _escape(fault: Fault) -> Diagnosis | None:
 def _colon(fault: Fault) -> Diagnosis | None:
     if "mapping values are not allowed" not in fault.problem:
         return None
-    return _key_without_colon(fault) or _at(
-        fault,
-        "no colon is expected here",
-        "put a text that holds a colon in quotes, or check how far this line and the one above are indented",
+    return (
+        _key_without_colon(fault)
+        or _key_without_space(fault)
+        or _deeper(fault)
+        or _at(
+            fault,
+            "no colon is expected here",
+            "put a text that holds a colon in quotes, or check how far this line and the one above are indented",
+        )
     )
 
 
@@ -176,15 +182,57 @@ def _key_without_colon(fault: Fault) -> Diagnosis | None:
     return Diagnosis(word="bad-yaml", start=start, end=start + len(name), sentence=sentence, hint=f"{name}:")
 
 
+def _key_without_space(fault: Fault) -> Diagnosis | None:
+    """`queue:billing` is one word to YAML, which goes on in the line below it."""
+    end = fault.text.rfind("\n", 0, fault.index)
+    found = None
+    while end > 0:
+        begin = fault.text.rfind("\n", 0, end) + 1
+        above = _GLUED.fullmatch(fault.text[begin:end].rstrip())
+        if not above:
+            break
+        found = begin + len(above[1]), above
+        end = begin - 1
+    if found is None:
+        return None
+    start, line = found
+    return Diagnosis(
+        word="bad-yaml",
+        start=start,
+        end=start + len(line[2]) + 1,
+        sentence=f'a space is missing behind "{line[2]}:"',
+        hint=f"{line[2]}: {line[3]}",
+    )
+
+
+def _deeper(fault: Fault) -> Diagnosis | None:
+    """A key that is indented below a key which has its value already."""
+    here = re.fullmatch(r"( +)([\w.-]+)", _line_before(fault.text, fault.index))
+    begin = fault.text.rfind("\n", 0, fault.index)
+    above = re.fullmatch(r"( *)[\w.-]+: +[^\s#].*", _line_before(fault.text, max(begin, 0)))
+    if not here or not above or len(here[1]) <= len(above[1]):
+        return None
+    return Diagnosis(
+        word="bad-yaml",
+        start=fault.index - len(here[2]),
+        end=fault.index,
+        sentence=f'"{here[2]}" is indented further than the line above, which has its value already',
+        hint="indent both alike",
+    )
+
+
 def _key(fault: Fault) -> Diagnosis | None:
     if "simple key" not in fault.context or fault.opened is None:
         return None
-    end = fault.opened + len(_line_after(fault.text, fault.opened).rstrip())
+    line = _line_after(fault.text, fault.opened).rstrip()
+    end = fault.opened + len(line)
+    meant = re.fullmatch(r"([\w-]+)(?::|\s*=\s*)([^\s:=/][^#]*)", line)
     return Diagnosis(
         word="bad-yaml",
         start=fault.opened,
         end=max(end, fault.opened + 1),
         sentence="a key is expected here, followed by a colon and a space",
+        hint=f"{meant[1]}: {meant[2].rstrip()}" if meant else None,
     )
 
 

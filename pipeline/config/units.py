@@ -14,6 +14,14 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+# As people spell them; "m" is minutes and "M" could be months, which is not for us to guess in a valid file.
+_SPELLINGS = {
+    "ms": ("ms", "msec", "msecs", "millisecond", "milliseconds"),
+    "s": ("s", "sec", "secs", "second", "seconds"),
+    "m": ("m", "min", "mins", "minute", "minutes"),
+    "h": ("h", "hr", "hrs", "hour", "hours"),
+    "d": ("d", "day", "days"),
+}
 _QUANTITY = re.compile(r"([0-9.]+)([A-Za-z]+)\s*")
 
 
@@ -36,6 +44,16 @@ def size(text: str) -> int:
 def is_duration(text: object) -> bool:
     found = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
     return bool(found and re.fullmatch(r"[0-9]+(\.[0-9]+)?", found[1]) and found[2] in _SECONDS)
+
+
+def meant_duration(text: str) -> str | None:
+    """`5 sec` and `1h30m` in the one way a duration is written; None for what cannot be meant as one."""
+    parts = re.findall(r"([0-9]+)\s*([A-Za-z]+)", text)
+    units = [next((unit for unit, names in _SPELLINGS.items() if name.casefold() in names), None) for _, name in parts]
+    rest = re.sub(r"[0-9]+\s*[A-Za-z]+", "", text)
+    if not parts or None in units or rest.strip(" ,"):
+        return None
+    return spoken(sum(int(number) * _SECONDS[unit] for (number, _), unit in zip(parts, units, strict=True) if unit))
 
 
 def is_size(text: object) -> bool:

@@ -1,9 +1,11 @@
 """Keys that the schema does not know: misspelt, in the wrong place, of a later version, or of another program's file.
 Looks a key up in the whole schema before calling it unknown."""
 
-from functools import lru_cache
+from collections.abc import Collection, Iterator
+from functools import lru_cache, partial
+from itertools import takewhile
 
-from pipeline.config.nodes import MapNode, Node, Path, at
+from pipeline.config.nodes import MapNode, Node, Path, ScalarNode, at
 from pipeline.config.owner import owner
 from pipeline.config.phrases import either
 from pipeline.config.report import Report
@@ -24,6 +26,40 @@ _LATER = {
     "brokers": "several brokers come in a later version",
     "tests": "tests come in a later version",
     "http": "health pages and metrics come in a later version",
+}
+_RETRY = _LATER["retry"]
+_ACK = "ack: none, or on_success"
+_URL = "url: amqp://user@host:port/vhost"
+# Keys of clients, of other systems and of plain language: which key must be legal there, and what to write.
+_ELSEWHERE: dict[str, tuple[str, str | None]] = {
+    "noack": ("ack", _ACK),
+    "autoack": ("ack", _ACK),
+    "retries": ("handler", _RETRY),
+    "maxretries": ("handler", _RETRY),
+    "callback": ("handler", None),
+    "function": ("handler", None),
+    "onmessage": ("handler", None),
+    "qos": ("prefetch", None),
+    "workers": ("concurrency", None),
+    "ttl": ("message_ttl", None),
+    "dlq": ("dead_letter", None),
+    "dlx": ("dead_letter", None),
+    "args": ("arguments", None),
+    "host": ("url", _URL),
+    "hostname": ("url", _URL),
+    "port": ("url", _URL),
+    "user": ("url", _URL),
+    "username": ("url", _URL),
+    "password": ("url", "url: ${AMQP_URL}, with the password in it"),
+    "vhost": ("url", _URL),
+    "virtualhost": ("url", _URL),
+    "subscribers": ("consumers", None),
+    "receivers": ("consumers", None),
+    "listeners": ("consumers", None),
+    "publishers": ("producers", None),
+    "senders": ("producers", None),
+    "topics": ("exchanges", None),
+    "include": ("consumers", "several files run together: piperun a.yaml b.yaml"),
 }
 
 
@@ -71,8 +107,54 @@ def report_key(root: Node, path: Path, key: str, schema: Schema, report: Report)
     if elsewhere and not (near and likeness(key, near[0]) >= 0.9):
         _misplaced(path, key, elsewhere, schema, place, report)
     else:
-        hint = _LATER.get(key) or did_you_mean(key, keys(schema, parent))
+        known = keys(schema, parent)
+        hint = _LATER.get(key) or _meant_by(key, known) or did_you_mean(key, known) or _slipped(parent, key, path)
         report.error("unknown-key", place, _no_such_key(path, key, schema), hint)
+
+
+def _meant_by(key: str, known: Collection[str]) -> str | None:
+    """What a key of another system is called here."""
+    if "\xa0" in key:
+        return "a no-break space stands in it, which is no space to YAML"
+    plain_key = key.casefold().replace("-", "").replace("_", "")
+    here, hint = _ELSEWHERE.get(plain_key, ("", None))
+    return (hint or f'did you mean "{here}"?') if here in known else None
+
+
+def _slipped(parent: MapNode, key: str, path: Path) -> str | None:
+    """Below a section that is empty, the name of what belongs into it."""
+    names = list(parent.entries)
+    before = names[names.index(key) - 1] if names.index(key) else None
+    if path or before not in _SECTIONS or not _is_empty(parent.entries[before].value):
+        return None
+    return f"indent it, if it belongs to `{before}`"
+
+
+def _is_empty(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.empty
+
+
+def report_outdented(root: MapNode, report: Report) -> Iterator[Path]:
+    """Settings that stand beside their object because their lines are not indented enough: told once for each object.
+    Gives the paths of all that are part of that mistake."""
+    for section in _SECTIONS:
+        node = root.get(section)
+        if not isinstance(node, MapNode):
+            continue
+        known = keys(lookup(section, "any"))
+        names = list(node.entries)
+        for number, name in enumerate(names):
+            found = list(takewhile(partial(_is_setting, node, known), names[number + 1 :]))
+            if _is_empty(node.entries[name].value) and found:
+                sentence = f'"{found[0]}" stands beside {owner((section, name))} and not in it'
+                hint = "indent it further" if len(found) == 1 else "indent these lines further"
+                report.error("misplaced-key", node.entries[found[0]].key, sentence, hint)
+                yield from ((section, each) for each in [name, *found])
+
+
+def _is_setting(section: MapNode, known: Collection[str], name: str) -> bool:
+    value = section.entries[name].value
+    return name in known and not isinstance(value, MapNode) and not _is_empty(value)
 
 
 def _no_such_key(path: Path, key: str, schema: Schema) -> str:
@@ -105,7 +187,12 @@ def _way(path: Path, key: str, schema: Schema) -> str | None:
 
 
 def suspects(root: MapNode, section: str) -> bool:
-    """Whether a section may be there under a misspelt name, so that nobody should miss what stands in it."""
+    """Whether a section may be there under a misspelt name, or what belongs into it stands below it without being
+    indented, so that nobody should miss what stands in it."""
+    names = list(root.entries)
+    if section in names and _is_empty(root.entries[section].value):
+        below = names[names.index(section) + 1 :]
+        return bool(below) and below[0] not in keys(load_schema(), root)
     return misspelt(root, section, load_schema())
 
 

@@ -10,7 +10,7 @@ from pipeline.config import unknown
 from pipeline.config.mistake import Rejection, lacking, tell
 from pipeline.config.nodes import BROKEN, MapNode, Node, Path, Plain, at, key_place, plain
 from pipeline.config.report import Report
-from pipeline.config.schema import Schema, load_schema
+from pipeline.config.schema import Schema, keys, load_schema, resolved
 from pipeline.problems import likeness
 
 Stranger = tuple[Path, str, Schema]  # where, which key, and the schema that does not know it
@@ -20,7 +20,8 @@ def validate(root: MapNode, report: Report) -> None:
     """Everything in the tree that the schema does not allow."""
     if unknown.foreign(root, report):
         return
-    errors = [error for error in _errors(plain(root)) if not _broken(root, error.path)]
+    beside = set(unknown.report_outdented(root, report))
+    errors = [error for error in _errors(plain(root)) if error.path[:2] not in beside and not _broken(root, error.path)]
     strangers = list(_strangers(errors))
     for path, key, schema in strangers:
         unknown.report_key(root, path, key, schema, report)
@@ -60,8 +61,8 @@ def _strangers(errors: list[Rejection]) -> Iterator[Stranger]:
 
 
 def _missing_keys(root: Node, errors: list[Rejection], strangers: list[Stranger], report: Report) -> None:
-    for path, keys in _missing(errors, strangers).items():
-        report.error("missing-key", key_place(root, path), lacking(path, keys))
+    for path, absent in _missing(errors, strangers).items():
+        report.error("missing-key", key_place(root, path), lacking(path, absent))
 
 
 def _missing(errors: list[Rejection], strangers: list[Stranger]) -> dict[Path, list[str]]:
@@ -74,13 +75,22 @@ def _missing(errors: list[Rejection], strangers: list[Stranger]) -> dict[Path, l
     for error in errors:
         if error.rule == "required":
             known = [*missing.get(error.path, []), *error.value]
+            others = here.get(error.path, [])
             told = [
-                key for key in error.schema["required"] if key in everywhere or _near(key, here.get(error.path, []))
+                key
+                for key in error.schema["required"]
+                if key in everywhere or _near(key, others) or _holds(error.schema["properties"][key], others)
             ]
             absent = [key for key in error.schema["required"] if key not in known and key not in told]
             if absent:
                 missing.setdefault(error.path, []).extend(absent)
     return missing
+
+
+def _holds(schema: Schema, others: list[str]) -> bool:
+    """Whether one of the others was told to be written under this key."""
+    inside = keys(resolved(schema))
+    return any(other in inside for other in others)
 
 
 def _near(key: str, others: list[str]) -> bool:

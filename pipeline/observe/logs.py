@@ -37,6 +37,7 @@ def set_up_logging(
         colour = lines.stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
         lines.setFormatter(_TextLines(mask, worker, colour=colour))
     logging.basicConfig(level=LEVELS[log.level], handlers=[lines], force=True)
+    logging.captureWarnings(True)  # Python's own, about a handler's module above all
     for name in _CLIENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _SAID_BY_EVENTS:
@@ -198,7 +199,7 @@ def _subject(record: logging.LogRecord) -> str:
 
 
 def _text(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    text = record.getMessage()
+    text = record.getMessage().rstrip("\n")
     if record.exc_info:
         text += "\n" + formatter.formatException(record.exc_info)
     if record.stack_info:

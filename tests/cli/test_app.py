@@ -108,3 +108,25 @@ def test_a_bug_of_ours_is_told_as_one_with_what_a_report_needs(capsys: pytest.Ca
     assert told.startswith("This is a bug in piperun, and none of yours.")
     assert "ZeroDivisionError: ours" in told
     assert "\npiperun " in told and "Python 3." in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["vlaidate", "a.yaml"],
+            'error: there is no file and no command called "vlaidate"; did you mean "validate"?\n',
+        ),
+        (["orders"], 'orders:1:1: error[unreadable-file]: cannot read "orders": no such file\n'),
+    ],
+)
+def test_a_misspelt_verb_is_not_taken_for_a_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ended(monkeypatch, *arguments) == 2
+    assert capsys.readouterr().err.startswith(said)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.report import count, show, wants_colour
+from pipeline.cli.report import count, log, log_error, show, show_error, wants_colour
+from pipeline.errors import BrokerError, TopologyDiffers
 from pipeline.problems import Place, Problem, Severity
 
 
@@ -93,3 +94,43 @@ def test_colour_is_for_terminals_that_want_it(
 )
 def test_the_count_says_what_there_is(errors: int, warnings: int, files: int, said: str) -> None:
     assert count([a_problem()] * errors + [a_problem("warning")] * warnings, files) == said
+
+
+def test_for_machines_a_problem_is_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    log([a_problem(), a_problem("warning", hint=None)])
+    first, second = caplog.records
+    assert first.getMessage() == a_problem().sentence
+    assert (first.levelname, second.levelname) == ("ERROR", "WARNING")
+    assert vars(first)["piperun"] == {
+        "event": "Problem",
+        "word": "unknown-queue",
+        "path": "orders.yaml",
+        "line": 31,
+        "column": 12,
+        "hint": 'did you mean "billing"?',
+    }
+
+
+def test_an_error_is_told_with_its_way_out(capsys: pytest.CaptureFixture[str]) -> None:
+    error = BrokerError("nothing listens")
+    error.add_note("start it")
+    show_error(error)
+    assert capsys.readouterr().err == "error: nothing listens\n       start it\n"
+
+
+def test_for_machines_each_difference_is_a_line_with_the_status(caplog: pytest.LogCaptureFixture) -> None:
+    log_error(TopologyDiffers(["queue a differs", "queue b differs"]), 4, bug=False)
+    assert [record.getMessage() for record in caplog.records] == ["queue a differs", "queue b differs"]
+    assert {(vars(record)["piperun"]["event"], vars(record)["piperun"]["status"]) for record in caplog.records} == {
+        ("Error", 4)
+    }
+
+
+def test_for_machines_a_bug_is_one_line_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        raise ZeroDivisionError("ours")
+    except ZeroDivisionError as error:
+        log_error(error, 70, bug=True)
+    (record,) = caplog.records
+    assert record.getMessage() == "a bug in piperun: ours"
+    assert record.exc_info

@@ -7,11 +7,11 @@ import pytest
 from pipeline.cli import run
 from pipeline.config.load import Loaded
 from pipeline.config.model import Address, Log
-from pipeline.errors import UsageError
+from pipeline.errors import BrokerError, UsageError
 from pipeline.secret import Secret
-from tests.models import a_broker, a_log, a_pipeline, a_runtime
+from tests.models import a_broker, a_log, a_pipeline
 
-FILE = a_runtime(log=a_log(format="json", level="warning", bodies=10))
+FILE = a_log(format="json", level="warning", bodies=10)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,31 @@ def test_a_broker_of_ones_own_is_what_is_required() -> None:
 def test_options_that_contradict_each_other_are_told() -> None:
     with pytest.raises(UsageError, match="--until-idle and --forever contradict each other"):
         run.run(["a.yaml"], until_idle=True, forever=True)
+
+
+def notes(host: str, port: int, *, given: str | None = None, required: bool = False) -> list[str]:
+    """What is said below the error of a broker that is not there."""
+    address = Address(scheme="amqp", host=host, port=port, username="guest", password=Secret("guest"), vhost="/")
+    file = Loaded(pipelines=(a_pipeline(broker=a_broker(addresses=(address,))),), problems=(), texts=(), handlers=())
+    with pytest.raises(BrokerError) as raised, run._way_out(file, given, required):
+        raise BrokerError("nothing listens there")
+    return getattr(raised.value, "__notes__", [])
+
+
+def test_whoever_has_no_rabbitmq_is_told_that_it_goes_without() -> None:
+    assert notes("localhost", 5672) == [
+        "start RabbitMQ there, name another with --broker URL, or try it without: --broker embedded"
+    ]
+
+
+def test_whoever_has_one_elsewhere_is_not() -> None:
+    assert notes("rabbit.example.org", 5672) == []
+    assert notes("localhost", 5673) == []
+    assert notes("localhost", 5672, given="amqp://localhost") == []
+    assert notes("localhost", 5672, required=True) == []
+
+
+def test_other_errors_go_through_as_they_are() -> None:
+    with pytest.raises(UsageError) as raised, run._way_out(loaded(False), None, False):
+        raise UsageError("keep one")
+    assert not hasattr(raised.value, "__notes__")

@@ -124,16 +124,37 @@ def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfeq\x00", b"name: \xc3\x28\n"])
-def test_a_file_that_is_no_text(content: bytes, tmp_path: Path) -> None:
+def test_a_folder_and_an_ending_that_names_have_in_common_make_none_near(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nightly").mkdir()
+    for name in ("tabs.yaml", "gha.yaml", "billing.yaml"):
+        (tmp_path / "nightly" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    hints = [
+        load([Text(path=path)], environment={}).problems[0].hint for path in ("nightly/x.yaml", "nightly/biling.yml")
+    ]
+    assert hints == [None, 'did you mean "nightly/billing.yaml"?']
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [(b"\xff\xfeq\x00", "it is UTF-16: save it as UTF-8"), (b"name: \xc3\x28\n", None)],
+)
+def test_a_file_that_is_no_text(content: bytes, hint: str | None, tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_bytes(content)
     (problem,) = load([Text(path=str(tmp_path / "f.yaml"))], environment={}).problems
     assert (problem.word, problem.place.line, problem.place.column) == ("not-text", 1, 1)
+    assert problem.hint == hint
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (problem,) = load([Text(path=str(tmp_path))], environment={}).problems
     assert problem.sentence == f'cannot read "{tmp_path}": is a directory'
+    assert problem.hint is None
+    (tmp_path / "a.yaml").touch()
+    (problem,) = load([Text(path=str(tmp_path))], environment={}).problems
+    assert problem.hint == f"name the files in it: {tmp_path}/*.yaml"
 
 
 def test_a_bad_url_of_the_command_line_is_told_as_such() -> None:

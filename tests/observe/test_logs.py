@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -320,3 +321,15 @@ def test_errors_of_endless_variety_take_no_endless_memory() -> None:
     log.clock.advance(5)
     log.tell(failed())
     assert len(log.tell._repeats) == 1
+
+
+def test_a_warning_of_python_is_a_line_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # as before when the test ends
+    monkeypatch.setattr(logging, "_warnings_showwarning", None)
+    log = Log(format="json")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning("worn out", UserWarning, "shop.py", 3, line="import old")
+    (line,) = log.objects
+    assert (line["level"], line["subject"]) == ("warning", "py.warnings")
+    assert line["message"] == "shop.py:3: UserWarning: worn out\n  import old"
