@@ -14,7 +14,8 @@ from pipeline.amqp.declare import Difference, Topology, compare, declare
 from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.publish import Publisher
 from pipeline.clock import Clock
-from pipeline.config.model import Broker, FileSource, Producer
+from pipeline.config import model
+from pipeline.config.model import Broker, Producer
 from pipeline.errors import BrokerError, TopologyDiffers
 from pipeline.events import Event, TopologyConflict
 from pipeline.handlers import context
@@ -46,10 +47,9 @@ class Surroundings:
     stopping: asyncio.Event
     run_id: str
     verbose: bool
-    embedded: bool  # whether the broker ends with the run
     sources: bool  # whether this process runs the sources
     first_start: bool  # whether a difference to the broker ends the run; later it is a conflict of its consumer
-    checkpoints: Path | None  # where checkpoints go instead of where the file says: for a broker that ends with the run
+    checkpoints: Path | None  # of this run, with workers: for files that keep no checkpoint from one run to the next
 
 
 class Assembly:
@@ -207,7 +207,7 @@ class Assembly:
         around = self._around
         return ProducerRun(
             producer=producer,
-            source=self._source(producer),
+            source=self._source(producer, ledger),
             publisher=self.publisher,
             ledger=ledger,
             clock=around.clock,
@@ -215,18 +215,26 @@ class Assembly:
             mask=around.mask,
         )
 
-    def _source(self, producer: Producer) -> Source:
-        settings = producer.source
-        folder = self._around.checkpoints
-        if folder is not None and isinstance(settings, FileSource):
-            settings = replace(settings, checkpoint=folder / f"{self.plan.pipeline.name}.{producer.name}.json")
+    def _source(self, producer: Producer, ledger: ProducerLedger) -> Source:
         return open_source(
-            settings,
+            self._going_on(producer, ledger.numbers()["confirmed"]),
             producer=producer.name,
             clock=self._around.clock,
-            keep_checkpoint=folder is not None or not self._around.embedded,
+            keep_checkpoint=self._around.checkpoints is not None or not self.plan.pipeline.broker.embedded,
             find=self.prepared.find,
         )
+
+    def _going_on(self, producer: Producer, confirmed: int) -> model.Source:
+        """A worker that died in the middle may have run this source before us: what was confirmed is not sent again."""
+        folder, pipeline = self._around.checkpoints, self.plan.pipeline
+        match producer.source:
+            case model.IntervalSource(count=int(count)) as settings:
+                return replace(settings, count=count - confirmed)
+            case model.FileSource() as settings if folder and (pipeline.broker.embedded or not settings.checkpoint):
+                beside = folder.joinpath(*pipeline.path.absolute().parts[1:])  # two files may have the same name
+                return replace(settings, checkpoint=beside / f"{producer.name}.json")
+            case settings:
+                return settings
 
 
 async def declare_first(generation: Generation, topology: Topology) -> None:

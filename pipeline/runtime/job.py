@@ -21,7 +21,7 @@ class Job:
     run_id: str
     sources: bool
     shutdown_timeout: float
-    checkpoints: str | None
+    checkpoints: str  # a folder of this run, for the next worker to go on where this one stood
     log: Log
 
     def as_line(self) -> bytes:

@@ -3,10 +3,11 @@ line. What one process does stands in `run.py`, what the supervisor does in `wor
 
 import asyncio
 import secrets
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.amqp.link import Generation, Link
@@ -77,7 +78,6 @@ async def _run_here(wanted: Launch, at: Brokers) -> End:
         verbose=wanted.log.level == "debug",
         sources=True,
         first_start=True,
-        embedded=at.embedded is not None,
         checkpoints=None,
     )
     task = Wanted(
@@ -124,7 +124,7 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
             run_id=run_id,
             sources=row == 0,
             shutdown_timeout=wanted.runtime.shutdown_timeout,
-            checkpoints=str(checkpoints) if at.embedded is not None else None,
+            checkpoints=str(checkpoints),
             log=wanted.log,
         )
 
@@ -136,20 +136,30 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
         clock=wanted.clock,
         emit=wanted.emit,
     )
-    with on_signals(stop, forced=supervisor.kill_all):
+
+    def forced() -> None:
+        supervisor.kill_all()
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+    with on_signals(stop, forced=forced):
         watch = _Watch(wanted, at.of_files, supervisor, stop)
-        end = End.FINE
         try:
-            if await stop.unless_requested(watch.open()):
-                async with asyncio.TaskGroup() as tasks:
-                    watching = watch.start(tasks)
-                    end = await supervisor.run()
-                    for task in watching:
-                        task.cancel()
+            end = await _watched(watch, supervisor) if await stop.unless_requested(watch.open()) else End.FINE
         finally:
             await watch.close()
         _say_what_became(wanted, at, supervisor.table, started)
+        if supervisor.failure is not None:
+            raise supervisor.failure
         return end
+
+
+async def _watched(watch: "_Watch", supervisor: Supervisor) -> End:
+    async with asyncio.TaskGroup() as tasks:
+        watching = watch.start(tasks)
+        end = await supervisor.run()
+        for task in watching:
+            task.cancel()
+    return end
 
 
 class _Watch:
@@ -202,4 +212,7 @@ class _Watch:
 
 
 def _look(link: Link, plan: Plan) -> Callable[[], Awaitable[int | None]]:
-    return lambda: waiting(plan, lambda _: link)
+    """Of an exclusive queue only the worker's own connection sees the depth. It is left out: while messages wait there
+    and a slot is free, each look finds more that were delivered."""
+    seen = replace(plan, consumers=tuple(each for each in plan.consumers if not each.queue.exclusive))
+    return lambda: waiting(seen, lambda _: link)

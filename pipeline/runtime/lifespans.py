@@ -20,11 +20,16 @@ class Lifespans:
         self._task: asyncio.Task[None] | None = None
 
     async def enter(self) -> Mapping[str, object]:
-        """Their values, by the same keys. Raises `LifespanError`; those entered before are left then."""
+        """Their values, by the same keys. Raises `LifespanError`; those entered before are left then. When it is
+        cancelled, entering ends, and `leave` waits for those that were entered."""
         entered: asyncio.Future[Mapping[str, object]] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._live(entered))
         either: set[asyncio.Future[Any]] = {self._task, entered}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
         if not entered.done():
             await self._task
         return entered.result()

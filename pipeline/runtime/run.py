@@ -234,7 +234,8 @@ class _Process:
         return End.FAILED if failed else End.CUT_OFF if cut_off else End.FINE
 
     def _begin_stopping(self) -> None:
-        self._row.phase = Phase.STOPPING
+        if self._row.phase is Phase.READY:
+            self._row.phase = Phase.STOPPING
         self._around.stopping.set()
         self._around.emit(Stopping(reason=self._stop.reason, shutdown_timeout=self._stop.shutdown_timeout))
 

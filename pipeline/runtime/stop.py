@@ -4,14 +4,19 @@ forces. What stopping means for each part stands in `run.py`, in order."""
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
+from types import FrameType
 from typing import Any
 
 from pipeline.clock import Clock
 
 FORCED = 130
+# A worker stops by its own deadline; so many seconds later it is killed.
+GRACE = 2.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # The last part of `shutdown_timeout` belongs to giving back and closing.
 _CLOSING_SHARE = 0.1
 _CLOSING_MOST = 2.0
@@ -74,23 +79,22 @@ def on_signals(stop: Stop, *, forced: Callable[[], None] | None = None) -> Itera
     signal must not depend on it: from the first signal on, the plain handler of the second leaves at once."""
     loop = asyncio.get_running_loop()
     # What was ignored at the start stays ignored: nohup says so for HUP, a shell for INT behind `&`.
-    before = {number: signal.getsignal(number) for number in _STOPPING if signal.getsignal(number) != signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
 
-    def first(number: int, _frame: object) -> None:
+    def first(number: int) -> None:
         for each in before:
-            signal.signal(each, force)
+            hear(each, force)
         name = signal.Signals(number).name
         loop.call_soon_threadsafe(stop.request, f"{name} received")
 
-    def force(_number: int, _frame: object) -> None:
+    def force(_number: int) -> None:
         if forced is not None:
             forced()
-        # Nothing may wait here: no lock, no flush of a stream that somebody else may hold.
-        os.write(sys.stderr.fileno(), b"forced by a second signal: unsettled messages will be delivered again\n")
+        last_words(b"forced by a second signal: unsettled messages will be delivered again\n")
         os._exit(FORCED)
 
     for number in before:
-        signal.signal(number, first)
+        hear(number, first)
     try:
         yield
     finally:
@@ -98,4 +102,24 @@ def on_signals(stop: Stop, *, forced: Callable[[], None] | None = None) -> Itera
             signal.signal(number, handler)
 
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+def hear(number: int, handler: Callable[[int], None]) -> None:
+    """Run `handler` on this signal, in this process only: a child that a user's code forks has the same handlers, and
+    there the signal does what it does by default. So `multiprocessing` can end its children."""
+    ours = os.getpid()
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == ours:
+            handler(number)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(number, heard)
+
+
+def last_words(words: bytes) -> None:
+    """Nothing may wait here: no lock, no flush of a stream that somebody else may hold, no pipe that is full."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # standard error may be closed
+        stream = sys.stderr.fileno()
+        if select.select([], [stream], [], 0)[1]:
+            os.write(stream, words)

@@ -13,7 +13,8 @@ _CELL = 8  # bytes
 
 
 class Phase(IntEnum):
-    """How far a worker has come. It only ever grows, until the supervisor clears the row for the next one."""
+    """How far a worker has come. It only ever grows, until the supervisor clears the row for the next one. One that
+    stops before it was ready stays at the beginning."""
 
     STARTING = 0
     READY = 1

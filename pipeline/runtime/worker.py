@@ -1,40 +1,48 @@
 """A worker process, started by `workers.py`: reads its job, runs the files as one process, and ends with a status that
-the supervisor understands. The end of the control pipe means stop, also when the supervisor itself has died."""
+the supervisor understands. It also stops when the supervisor itself has died."""
 
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread, Timer
 from typing import NoReturn
 
 from pipeline.clock import SystemClock
 from pipeline.config.load import Text, load
 from pipeline.errors import PiperunError, innermost
-from pipeline.events import Events, Stopping
+from pipeline.events import Event, Events, Stopping
 from pipeline.observe.logs import LogLines, set_up_logging
+from pipeline.problems import render
 from pipeline.runtime.assembly import Surroundings
 from pipeline.runtime.broker import at
 from pipeline.runtime.job import Job
 from pipeline.runtime.prepare import prepare
 from pipeline.runtime.run import End, Wanted, run, something_still_runs
-from pipeline.runtime.stop import Stop
+from pipeline.runtime.stop import GRACE, SIGNALS, Stop, hear
 from pipeline.runtime.table import Table
 from pipeline.secret import Masker
 
+_CONFIGURATION = 2
 
-def main(control: int, memory: int) -> int:
+
+def main(pipe: int, memory: int) -> int:
     """Returns the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    job = Job.from_line(_read_line(control))
+    _hear_signals()
+    job = Job.from_line(_read_line(pipe))
+    control = _Control(pipe, job)
     loaded = load(
         [Text(path=path, text=text) for path, text in job.files], environment=os.environ, overrides=job.overrides
     )
     prepared, problems = prepare(loaded, app_dir=Path(job.app_dir), only=job.only)
-    if any(problem.severity == "error" for problem in (*loaded.problems, *problems)):
-        return 2  # it was right when the supervisor read it: something beside the file has changed
+    if errors := [each for each in (*loaded.problems, *problems) if each.severity == "error"]:
+        # They were right when the supervisor read them: something beside the file has changed.
+        print(*map(render, errors), sep="\n", file=sys.stderr)
+        return _CONFIGURATION
     masker = Masker(secret for each in loaded.pipelines for secret in each.secrets)
     set_up_logging(job.log, mask=masker, worker=job.worker)
     events = Events()
@@ -43,27 +51,29 @@ def main(control: int, memory: int) -> int:
     table = Table([each.plan for each in prepared], rows=job.rows, fileno=memory)
     brokers = [at(each.plan.pipeline.broker, url) for each, url in zip(prepared, job.broker_urls, strict=True)]
 
+    def emit(event: Event) -> None:
+        if control.orphaned or not isinstance(event, Stopping):  # otherwise the supervisor says it
+            events.emit(event)
+
     async def work() -> End:
         clock = SystemClock()
         stop = Stop(clock=clock, shutdown_timeout=job.shutdown_timeout)
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.request, "SIGTERM received")
-        loop.add_reader(control, _on_control, loop, control, stop)
+        control.obeyed_by(stop)
         around = Surroundings(
             clock=clock,
-            emit=lambda event: None if isinstance(event, Stopping) else events.emit(event),  # the supervisor says it
+            emit=emit,
             mask=masker,
             stopping=asyncio.Event(),
             run_id=job.run_id,
             verbose=job.log.level == "debug",
-            embedded=job.checkpoints is not None,
             sources=job.sources,
             first_start=False,
-            checkpoints=Path(job.checkpoints) if job.checkpoints else None,
+            checkpoints=Path(job.checkpoints),
         )
         wanted = Wanted(until_idle=False, wait_for_broker=True, progress=False)
         end = await run(prepared, brokers, table.rows[job.row], stop, around, wanted)
         lines.flush()
+        control.tidy_up()
         if await something_still_runs(clock):
             _leave(end)
         return end
@@ -71,10 +81,57 @@ def main(control: int, memory: int) -> int:
     return asyncio.run(work())
 
 
-def _on_control(loop: asyncio.AbstractEventLoop, control: int, stop: Stop) -> None:
-    if not os.read(control, 1):
-        loop.remove_reader(control)
-        stop.request("told by the supervisor")
+def _hear_signals() -> None:
+    """Ctrl-C and the end of a terminal reach the whole group; there the supervisor decides. TERM may come from
+    somebody who tells the whole group (systemd), or this worker alone; nothing has begun yet. The supervisor had them
+    held back until now."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hear(signal.SIGTERM, lambda _: os._exit(End.FINE))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+class _Control:
+    """The pipe from the supervisor. A byte means stop, its end means that the supervisor has died. A thread listens, so
+    that neither an import nor a handler that blocks the loop keeps a worker alive that nobody would ever kill."""
+
+    def __init__(self, pipe: int, job: Job) -> None:
+        self.orphaned = False
+        self._pipe = pipe
+        self._job = job
+        self._loop: asyncio.AbstractEventLoop | None = None
+        Thread(target=self._listen, name="control", daemon=True).start()
+
+    def obeyed_by(self, stop: Stop) -> None:
+        """From here on there may be something to end in order."""
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        hear(signal.SIGTERM, lambda _: self._ask("SIGTERM received"))
+
+    def tidy_up(self) -> None:
+        """What the supervisor can no longer do."""
+        if self.orphaned and self._job.sources:
+            shutil.rmtree(self._job.checkpoints, ignore_errors=True)
+
+    def _listen(self) -> None:
+        while os.read(self._pipe, 1):
+            self._ask("told by the supervisor")
+        self.orphaned = True
+        late = Timer(self._job.shutdown_timeout + GRACE, self._end_late)
+        late.daemon = True
+        late.start()
+        self._ask("the supervisor has died")
+
+    def _ask(self, reason: str) -> None:
+        if self._loop is None:
+            self.tidy_up()
+            os._exit(End.FINE)
+        with suppress(RuntimeError):  # the loop has just ended
+            self._loop.call_soon_threadsafe(self._stop.request, reason)
+
+    def _end_late(self) -> None:
+        self.tidy_up()
+        os._exit(End.CUT_OFF)
 
 
 def _leave(status: int) -> NoReturn:
@@ -84,14 +141,17 @@ def _leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _read_line(control: int) -> bytes:
-    line = bytearray()
-    while not line.endswith(b"\n"):
-        got = os.read(control, 65536)
+def _read_line(pipe: int) -> bytes:
+    told = bytearray()
+    while b"\n" not in told:
+        got = os.read(pipe, 65536)
         if not got:
             sys.exit(0)  # the supervisor has gone before it said what to do
-        line += got
-    return bytes(line)
+        told += got
+    line, _, more = bytes(told).partition(b"\n")
+    if more:
+        sys.exit(0)  # it was told to stop before it had begun
+    return line
 
 
 if __name__ == "__main__":

@@ -10,22 +10,21 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 from pipeline.clock import Clock
-from pipeline.events import Event, Stopping, WorkerDied, WorkerStarted
+from pipeline.config.model import PythonSource, StdinSource
+from pipeline.events import Event, Notice, Stopping, WorkerDied, WorkerStarted
 from pipeline.runtime.job import Job
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.run import End
-from pipeline.runtime.stop import Stop
+from pipeline.runtime.stop import GRACE, SIGNALS, Stop
 from pipeline.runtime.table import Phase, Row, Table
 
 _FIRST_PAUSE = 0.5  # seconds between the death of a worker and the start of the next one
 _LONGEST_PAUSE = 30.0
 _HEALTHY_AFTER = 60.0
-# A worker stops by its own deadline; so much later it is killed.
-_GRACE = 2.0
 
 
 class WorkerFailed(Exception):
@@ -41,9 +40,15 @@ class _Worker:
     number: int
     row: Row
     process: asyncio.subprocess.Process
-    control: int  # our end of its pipe: closing it asks the worker to stop
+    control: int  # our end of its pipe: a byte after the job asks the worker to stop, and so does our own end
     started: float
-    told: bool = field(default=False)
+    has_job: bool = False
+
+    def tell(self) -> None:
+        """Ask it to stop; while its job is on its way, whoever sends the job does it."""
+        if self.has_job:
+            with suppress(BrokenPipeError):  # it has just died
+                os.write(self.control, b".")
 
 
 class Supervisor:
@@ -60,7 +65,8 @@ class Supervisor:
         emit: Callable[[Event], None],
     ) -> None:
         self._count = count
-        self._plans = plans
+        self._consumers = [each.consumer for plan in plans for each in plan.consumers]
+        self._producers = [each for plan in plans for each in plan.producers]
         self._job = job
         self._stop = stop
         self._clock = clock
@@ -68,31 +74,31 @@ class Supervisor:
         self._memory = tempfile.TemporaryFile(prefix="piperun-")  # noqa: SIM115 - lives as long as the supervisor
         self._memory.truncate(Table.size(plans, rows=count))
         self.table = Table(plans, rows=count, fileno=self._memory.fileno())
+        self.failure: WorkerFailed | None = None  # a worker died before it was ever ready
         self._running: dict[int, _Worker] = {}
         self._ends: list[End] = []
         self._been_ready: set[int] = set()
-        self._failure: WorkerFailed | None = None
 
     async def run(self) -> End:
-        """Returns how the run ended. Raises `WorkerFailed` when a worker dies before it was ever ready."""
+        """Returns how the run ended, when no worker is left."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 keeping = [tasks.create_task(self._keep(number)) for number in range(self._count)]
                 await self._stop.event.wait()
                 self._emit(Stopping(reason=self._stop.reason, shutdown_timeout=self._stop.shutdown_timeout))
-                self._tell_all()
+                for worker in self._running.values():
+                    worker.tell()
                 await self._killed_when_late(keeping)
         finally:
             self.kill_all()  # after an error of ours; otherwise there is none left
-        if self._failure is not None:
-            raise self._failure
         return max(self._ends, key=_SEVERITY.index, default=End.FINE)
 
     def kill_all(self) -> None:
         """At once, without waiting: for a second signal."""
         for worker in self._running.values():
+            # Not by `process`, which would take the status of a dead one away from the loop that waits for it.
             with suppress(ProcessLookupError):
-                worker.process.send_signal(signal.SIGKILL)
+                os.kill(worker.process.pid, signal.SIGKILL)
 
     async def _keep(self, number: int) -> None:
         """One row of the table: a worker, and after its death the next one."""
@@ -101,13 +107,13 @@ class Supervisor:
             worker = await self._start(number)
             status = await worker.process.wait()
             del self._running[number]
-            self._tell(worker)  # only closes our end of the pipe now
-            if self._ended_on_purpose(worker, status) or self._failed_to_start(worker, status):
-                return
+            os.close(worker.control)
             if self._clock.now() - worker.started >= _HEALTHY_AFTER:
                 pause = _FIRST_PAUSE
-            wait = pause * random.uniform(0.8, 1.2)
-            self._bury(worker, status, None if self._stop.requested else wait)
+            wait = pause * random.uniform(0.8, 1.2) if self._is_followed(worker, status) else None
+            self._bury(worker, status, wait)
+            if wait is None:
+                return
             with suppress(TimeoutError):
                 async with self._clock.deadline(wait):
                     await self._stop.event.wait()
@@ -115,96 +121,105 @@ class Supervisor:
 
     async def _start(self, number: int) -> _Worker:
         theirs, ours = os.pipe()
+        # Until it has handlers of its own, a signal to the whole group (Ctrl-C, systemd) would end it with a traceback.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "pipeline.runtime.worker", str(theirs), str(self._memory.fileno())),
                 pass_fds=(theirs, self._memory.fileno()),
             )
         finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             os.close(theirs)
-        # Through a pipe: arguments and environment of a process can be read by others, and the job holds passwords.
-        await asyncio.to_thread(_write, ours, self._job(number).as_line())
         row = self.table.rows[number]
         worker = _Worker(number=number, row=row, process=process, control=ours, started=self._clock.now())
         self._running[number] = worker
         self._emit(WorkerStarted(worker=number + 1, pid=process.pid))
+        # Through a pipe: arguments and environment of a process can be read by others, and the job holds passwords.
+        await asyncio.to_thread(_write, ours, self._job(number).as_line())
+        worker.has_job = True
         if self._stop.requested:  # meanwhile
-            self._tell(worker)
+            worker.tell()
         return worker
 
-    def _ended_on_purpose(self, worker: _Worker, status: int) -> bool:
-        """Whether it stopped in order, and there is no reason to start another one."""
-        if self._stop.requested and status == End.FINE:
-            return True
-        if worker.row.phase is Phase.READY:
+    def _is_followed(self, worker: _Worker, status: int) -> bool:
+        """Whether the next one is to be started. Otherwise the run ends, for this reason or for another one."""
+        row, name = worker.row, f"worker {worker.number + 1}"
+        if row.phase is not Phase.STARTING or row.delivered:
             self._been_ready.add(worker.number)
-        if worker.row.phase is not Phase.STOPPING:
+        in_order = row.phase is Phase.STOPPING and status in _SEVERITY
+        if in_order:
+            self._ends.append(End(status))
+        if self._stop.requested:
             return False
-        self._been_ready.add(worker.number)
-        if status == End.FAILED:
-            self._ends.append(End.FAILED)
-            self._stop.request(f"worker {worker.number + 1} failed")
-            return True
-        if status == End.CUT_OFF:
-            self._ends.append(End.CUT_OFF)
-        if status == End.FINE and not any(plan.consumers for plan in self._plans):
+        if in_order and status == End.FAILED:
+            self._stop.request(f"{name} failed")
+            return False
+        if in_order and status == End.FINE and not self._consumers and _all_sent(row):
             self._stop.request("there is nothing more to send")
-        return status in (End.FINE, End.CUT_OFF) and self._stop.requested
-
-    def _failed_to_start(self, worker: _Worker, status: int) -> bool:
-        """Whether it never was ready: the next one would fare the same, so the run ends."""
-        if worker.number in self._been_ready or self._stop.requested:
             return False
-        self._failure = WorkerFailed(f"worker {worker.number + 1} died while starting: {_cause(status)}", status)
-        self._stop.request(f"worker {worker.number + 1} cannot start")
-        return True
+        # Fine, and yet not ready: somebody else has told it to stop while it started.
+        if worker.number in self._been_ready or status == End.FINE:
+            return True
+        self.failure = WorkerFailed(f"{name} died while starting: {_cause(status)}", status)
+        self._stop.request(f"{name} cannot start")
+        return False
 
     def _bury(self, worker: _Worker, status: int, next_start: float | None) -> None:
-        """Say why it died, and settle what it had in hand: the broker delivers it again, except with `ack: none`."""
+        """Settle what it had in hand: the broker delivers it again, except with `ack: none`. Say why it died, unless
+        that was in order."""
         row = worker.row
-        in_hand = row.in_hand
-        dropped = 0
-        ledgers = zip(
-            chain.from_iterable(row.consumers), chain.from_iterable(p.consumers for p in self._plans), strict=True
-        )
-        for ledger, plan in ledgers:
-            lost = plan.consumer.ack == "none"
-            dropped += ledger.in_hand if lost else 0
-            for _ in range(ledger.in_hand):
-                ledger.dropped() if lost else ledger.redelivery_expected()
-        for producer in chain.from_iterable(row.producers):
-            producer.take_back()
-        row.clear_phase()
+        in_hand, dropped = self._settle_in_hand(row)
+        in_order = status == End.FINE or (row.phase is Phase.STOPPING and status in _SEVERITY)
+        said_elsewhere = in_order or (self.failure is not None and row.phase is Phase.STARTING)
+        if next_start is not None:
+            self._go_on_with_sources(row)
+            row.clear_phase()
+        elif said_elsewhere and not in_hand and not dropped:
+            return
         self._emit(
             WorkerDied(
                 worker=worker.number + 1,
                 pid=worker.process.pid,
                 cause=_cause(status),
-                in_hand=in_hand - dropped,
+                in_hand=in_hand,
                 dropped=dropped,
                 next_start=next_start,
             )
         )
 
-    def _tell_all(self) -> None:
-        for worker in self._running.values():
-            self._tell(worker)
+    def _settle_in_hand(self, row: Row) -> tuple[int, int]:
+        """How many messages the broker delivers again, and how many are gone."""
+        in_hand = dropped = 0
+        for ledger, consumer in zip(chain.from_iterable(row.consumers), self._consumers, strict=True):
+            lost = consumer.ack == "none"
+            for _ in range(ledger.in_hand):
+                ledger.dropped() if lost else ledger.redelivery_expected()
+                dropped, in_hand = dropped + lost, in_hand + (not lost)
+        return in_hand, dropped
 
-    def _tell(self, worker: _Worker) -> None:
-        if not worker.told:
-            worker.told = True
-            os.close(worker.control)
+    def _go_on_with_sources(self, row: Row) -> None:
+        """The next worker reads again what has no answer; what it cannot read again is named."""
+        for ledger, producer in zip(chain.from_iterable(row.producers), self._producers, strict=True):
+            ledger.take_back()
+            begun = row.phase is not Phase.STARTING and row.sources_left
+            if begun and not ledger.finished and (fate := _WITHOUT_MEMORY.get(type(producer.source))):
+                self._emit(Notice(subject=f"producer.{producer.name}", sentence=fate, level="warning"))
 
     async def _killed_when_late(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         """Every worker has the same deadline as we have; one that misses it is killed and named."""
         with suppress(TimeoutError):
-            async with self._clock.deadline(self._stop.remaining + _GRACE):
+            async with self._clock.deadline(self._stop.remaining + GRACE):
                 await asyncio.wait(keeping)
                 return
         self._ends.append(End.CUT_OFF)
         self.kill_all()
 
 
+_WITHOUT_MEMORY: dict[type, str] = {
+    StdinSource: "what its worker had read and not sent is LOST; the next one goes on with what is left of the input",
+    PythonSource: "its generator begins anew with the next worker, and what was sent before is sent again",
+}
 _SEVERITY = [End.FINE, End.CUT_OFF, End.FAILED]
 
 
@@ -212,6 +227,10 @@ def _write(pipe: int, line: bytes) -> None:
     with suppress(BrokenPipeError):  # it died before it had read its job: its exit status will say why
         while line:
             line = line[os.write(pipe, line) :]
+
+
+def _all_sent(row: Row) -> bool:
+    return all(ledger.finished for ledger in chain.from_iterable(row.producers))
 
 
 def _cause(status: int) -> str:

@@ -21,7 +21,7 @@ JOB = Job(
     run_id="c0ffee00",
     sources=False,
     shutdown_timeout=25.0,
-    checkpoints=None,
+    checkpoints="/tmp/piperun-y",
     log=a_log(),
 )
 

@@ -1,13 +1,15 @@
 """Being told to stop: one reason, one deadline, and a step that is left alone or cancelled."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import sys
 
 import pytest
 
 from pipeline.clock import FakeClock
-from pipeline.runtime.stop import Stop, on_signals
+from pipeline.runtime.stop import Stop, last_words, on_signals
 from tests.waiting import deadline
 
 
@@ -134,3 +136,43 @@ async def test_a_signal_that_was_ignored_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_forked_child_has_the_signals_of_any_process() -> None:
+    """It inherits the handlers; neither may it ignore them, nor may its parent hear of them."""
+    stop, _ = a_stop()
+    with on_signals(stop):
+        child = await asyncio.to_thread(fork_a_child_that_waits)
+        os.kill(child, signal.SIGTERM)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+    assert not stop.requested
+
+
+def fork_a_child_that_waits() -> int:
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writes, b".")
+        signal.alarm(60)  # the end of a child that nothing else ends
+        while True:
+            signal.pause()
+    os.read(reads, 1)
+    os.close(reads)
+    os.close(writes)
+    return child
+
+
+def test_last_words_never_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for whoever should read a pipe that is full, nor where there is no standard error."""
+    reads, writes = os.pipe()
+    with os.fdopen(reads, "rb"), os.fdopen(writes, "wb") as full:
+        os.set_blocking(writes, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writes, bytes(4096))
+        os.set_blocking(writes, True)
+        monkeypatch.setattr(sys, "stderr", full)
+        last_words(b"forced")
+    monkeypatch.setattr(sys, "stderr", None)
+    last_words(b"forced")
