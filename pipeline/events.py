@@ -81,9 +81,11 @@ class ConsumerResumed:
 
 @dataclass(frozen=True, kw_only=True)
 class TopologyConflict:
-    """An object could not be declared after the first start; what depends on it waits."""
+    """An object could not be declared after the first start; what depends on it waits. `subject` is the object where
+    it is known, such as `queue.billing`."""
 
     sentence: str
+    subject: str = "broker"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,8 +39,8 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
             return Line(logging.WARNING, "broker", sentence)
         case events.Unblocked(link=link):
             return Line(logging.INFO, "broker", f"the broker takes messages again ({link})")
-        case events.TopologyConflict(sentence=sentence):
-            return Line(logging.ERROR, "broker", f"{sentence}; what depends on it waits, the rest goes on")
+        case events.TopologyConflict(subject=subject, sentence=sentence):
+            return Line(logging.ERROR, subject, f"{sentence}; what depends on it waits, the rest goes on")
         case (
             events.ConsumerStarted()
             | events.ConsumerInterrupted()

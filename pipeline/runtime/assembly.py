@@ -107,7 +107,8 @@ class Assembly:
             return
         differences = await declare(generation, topology)
         for difference in differences:
-            self._around.emit(TopologyConflict(sentence=difference.sentence))
+            subject = f"{difference.kind}.{difference.name}"
+            self._around.emit(TopologyConflict(subject=subject, sentence=difference.sentence))
 
     def _consumer(self, plan: ConsumerPlan, ledger: ConsumerLedger) -> ConsumerRun:
         around = self._around

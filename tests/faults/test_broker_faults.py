@@ -152,6 +152,7 @@ async def test_a_queue_that_comes_back_otherwise_hurts_its_own_consumer_only(
     await broker.declare("other", arguments={"x-queue-type": "classic", "x-max-length": 3})
     proxy.accept()
     # Then its consumer is in conflict and says why, and the other one works
+    command.wait_for_line('queue.other: queue "other" is on the broker with')
     line = command.wait_for_line("consumer.second: in conflict: .*next attempt in")
     assert "x-max-length" in line or "max_length" in line
     await broker.publish("tasks", b"2000")
