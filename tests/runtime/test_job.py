@@ -21,7 +21,7 @@ JOB = Job(
     run_id="c0ffee00",
     sources=False,
     shutdown_timeout=25.0,
-    checkpoints="/tmp/piperun-y",
+    checkpoints="/anywhere/piperun-y",
     log=a_log(),
 )
 
@@ -32,7 +32,7 @@ JOB = Job(
         {},
         {"overrides": Overrides(broker_url="amqp://app:secret@rabbit/", until="stopped")},
         {"files": (), "broker_urls": (), "only": ()},
-        {"checkpoints": "/tmp/piperun-x", "sources": True, "shutdown_timeout": 0.5},
+        {"checkpoints": "/anywhere/piperun-x", "sources": True, "shutdown_timeout": 0.5},
         {"log": a_log(format="json", level="debug", bodies=200)},
     ],
     ids=lambda changes: ", ".join(changes),
