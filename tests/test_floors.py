@@ -63,7 +63,7 @@ def test_an_offence_is_named_with_its_place(path: str, source: str, offence: str
         ("cli/test.py", "from pipeline.testing import case"),
         ("cli/run.py", "from pipeline.runtime.run import run\nimport typer"),
         ("message.py", "from pipeline.secret import Secret"),
-        ("embedded/queue.py", "from pipeline.clock import Clock\nfrom pipeline.embedded import limits"),
+        ("embedded/queue.py", "from pipeline.clock import Clock\nfrom pipeline.embedded import dead_letters"),
         ("embedded/server.py", "import asyncio"),
         ("clock.py", "import asyncio, time\ntime.monotonic()\nasyncio.sleep(1)"),
         ("amqp/link.py", "import asyncio\nimport aio_pika\nasyncio.timeout(1)"),

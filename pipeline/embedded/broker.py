@@ -13,9 +13,11 @@ from urllib.parse import quote
 from pipeline.clock import Clock, SystemClock
 from pipeline.embedded.connection import Connection
 from pipeline.embedded.host import Host, T
+from pipeline.embedded.memory import MEMORY_LIMIT
 from pipeline.embedded.node import Node
 from pipeline.embedded.refusals import Refusal
 from pipeline.embedded.server import Server
+from pipeline.embedded.versions import NEWEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,8 @@ class EmbeddedBroker:
     It listens on loopback only, on a port of the system's choice unless one is given, and asks for a password that
     is random unless one is given: other users of the machine can reach loopback, too. `clock` is the time of
     messages; `link_clock` that of heartbeats and handshakes, real unless a test moves it, as clients live in real time.
-    Raises ValueError for an address that is not loopback."""
+    `rabbitmq_version` is the version it behaves like. Messages of more than `memory_limit` octets together block
+    those who publish. Raises ValueError for an address that is not loopback, and for an unknown version."""
 
     def __init__(
         self,
@@ -44,12 +47,20 @@ class EmbeddedBroker:
         password: str | None = None,
         vhosts: Sequence[str] = ("/",),
         link_clock: Clock | None = None,
+        rabbitmq_version: str = NEWEST,
+        memory_limit: int = MEMORY_LIMIT,
     ) -> None:
         self._address = _loopback(host)
         self._port = port
         self._username = username
         self._password = password or secrets.token_urlsafe(24)
-        self._node = Node(username=username, password=self._password, vhosts=vhosts)
+        self._node = Node(
+            username=username,
+            password=self._password,
+            vhosts=vhosts,
+            rabbitmq_version=rabbitmq_version,
+            memory_limit=memory_limit,
+        )
         self._clock = clock or SystemClock()
         self._link_clock = link_clock or SystemClock()
         self._host = Host("piperun-embedded-broker")

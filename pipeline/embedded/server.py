@@ -88,7 +88,7 @@ class Server:
 
     def step(self) -> None:
         """Before anything happens: this is when it happens."""
-        self.node.moment.now = self.clock.time()
+        self.node.timeline.advance(self.clock.now(), self.clock.time())
 
     async def _tick(self) -> None:
         while True:

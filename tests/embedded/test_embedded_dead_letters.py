@@ -12,7 +12,7 @@ NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
 
 def at(talk: Talk, when: datetime) -> None:
-    talk.node.moment.now = when.timestamp()
+    talk.node.timeline.time = when.timestamp()
 
 
 def with_queues(**dead_letters_of: FieldTable) -> Talk:
