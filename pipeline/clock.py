@@ -25,6 +25,10 @@ class Clock(Protocol):
         """Wait that long."""
         ...
 
+    async def sleep_until(self, moment: float) -> None:
+        """Wait until `now()` has come that far, even if time is moved while the wait begins."""
+        ...
+
     def deadline(self, seconds: float | None) -> AbstractAsyncContextManager[None]:
         """Cancel what runs inside after that long and raise `TimeoutError`; None means no limit."""
         ...
@@ -41,6 +45,9 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def sleep_until(self, moment: float) -> None:
+        await asyncio.sleep(moment - time.monotonic())
 
     @asynccontextmanager
     async def deadline(self, seconds: float | None) -> AsyncIterator[None]:
@@ -65,11 +72,14 @@ class FakeClock:
         return self._now + self._offset
 
     async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
+        await self.sleep_until(self._now + seconds)
+
+    async def sleep_until(self, moment: float) -> None:
+        if moment <= self._now:
             await asyncio.sleep(0)
             return
         moved = asyncio.Event()
-        alarm = self._set(seconds, moved.set)
+        alarm = self._set(moment, moved.set)
         try:
             await moved.wait()  # ends with `advance`, or when the waiter is cancelled
         finally:
@@ -84,7 +94,7 @@ class FakeClock:
             loop = asyncio.get_running_loop()
             if seconds <= 0:
                 limit.reschedule(loop.time())  # over before it began, as on the machine's clock
-            alarm = self._set(seconds, lambda: limit.reschedule(loop.time()))
+            alarm = self._set(self._now + seconds, lambda: limit.reschedule(loop.time()))
             try:
                 yield
             finally:
@@ -104,10 +114,14 @@ class FakeClock:
         """How many sleeps and deadlines are set: lets a test wait until somebody waits."""
         return len(self._alarms)
 
-    def _set(self, seconds: float, wake: "_Wake") -> "_Alarm":
-        with self._lock:  # another thread may be moving time just now
-            alarm = _Alarm(self._now + seconds, asyncio.get_running_loop(), wake)
-            self._alarms.append(alarm)
+    def _set(self, moment: float, wake: "_Wake") -> "_Alarm":
+        alarm = _Alarm(moment, asyncio.get_running_loop(), wake)
+        with self._lock:  # another thread may be moving time just now, or have moved it past this moment
+            passed = moment <= self._now
+            if not passed:
+                self._alarms.append(alarm)
+        if passed:
+            alarm.ring()
         return alarm
 
     def _drop(self, alarm: "_Alarm") -> None:

@@ -14,7 +14,7 @@ from tests.brokers import NEEDS_CONTROL, BrokerUnderTest, EmbeddedUnderTest, For
 from tests.command import Commands
 from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
-from tests.rabbitmq_installation import HOW_TO_GET_IT, Installation, find_installation
+from tests.rabbitmq_installation import HOW_TO_GET_IT, Installation, find_installation, version_to_behave_like
 from tests.waiting import on_ci
 
 # A RabbitMQ that runs already and is given to the tests, with the virtual host of this URL; see `make test-4.3`.
@@ -78,9 +78,10 @@ def rabbitmq_vhost_url(rabbitmq: PrivateRabbitMQ) -> Iterator[str]:
 
 @pytest.fixture(params=["embedded", "rabbitmq"])
 def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
-    """Runs the test twice: on an embedded broker of its own, and on a virtual host of its own in RabbitMQ."""
+    """Runs the test twice: on an embedded broker of its own, and on a virtual host of its own in RabbitMQ, which the
+    embedded one behaves like."""
     if request.param == "embedded":
-        with EmbeddedBroker() as embedded:
+        with EmbeddedBroker(rabbitmq_version=version_to_behave_like()) as embedded:
             yield EmbeddedUnderTest(embedded)
         return
     if FOREIGN_URL:

@@ -2,6 +2,7 @@
 Run as a script it prints the folder, or the way to get it and exit status 1. Starting one is `tests.rabbitmq`'s."""
 
 import os
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -50,6 +51,25 @@ def find_installation() -> Installation | None:
         if os.access(f"{folder}/rabbitmq-server", os.X_OK) and shutil.which("epmd") and shutil.which("erl"):
             return Installation(programs=folder)
     return None
+
+
+def version_to_behave_like() -> str:
+    """What the embedded broker behaves like beside the RabbitMQ that tests use: the known version that is nearest to
+    it. The one that is given by its URL is a 4.3, see `make test-4.3`."""
+    if os.environ.get("PIPERUN_TEST_AMQP_URL"):
+        return "4.3"
+    installation = find_installation()
+    return "4.3" if installation is not None and _major_version(installation) >= 4 else "3.10"
+
+
+def _major_version(installation: Installation) -> int:
+    """By the name of the folder or the plugin that RabbitMQ lies in, without starting it; 0 if that tells nothing."""
+    inside = Path(installation.programs).parent
+    there = inside if installation.root is None else installation.root / inside.relative_to("/")
+    for found in (*there.glob("lib/rabbitmq_server-*"), *there.glob("plugins/rabbit-*")):
+        if version := re.search(r"-([0-9]+)[.]", found.name):
+            return int(version[1])
+    return 0
 
 
 if __name__ == "__main__":

@@ -76,6 +76,28 @@ async def test_a_sleep_ends_when_its_moment_is_reached_and_not_before() -> None:
     assert clock.waiting == 0
 
 
+@pytest.mark.parametrize("make", CLOCKS)
+async def test_a_sleep_until_a_moment_ends_at_that_moment(make: Callable[[], Clock]) -> None:
+    clock = make()
+    before = clock.now()
+    if isinstance(clock, FakeClock):
+        asyncio.get_running_loop().call_soon(clock.advance, 0.25)
+    async with asyncio.timeout(deadline(5)):
+        await clock.sleep_until(before - 1)
+        await clock.sleep_until(before + 0.01)
+    assert clock.now() - before >= 0.01
+
+
+async def test_a_moment_that_is_moved_past_while_the_wait_begins_is_not_missed() -> None:
+    clock = FakeClock()
+    moment = clock.now() + 5
+    sleeping = asyncio.create_task(clock.sleep_until(moment))
+    clock.advance(4)  # before the task has had its first turn
+    await until_waiting(clock, 1)
+    clock.advance(1)
+    await asyncio.wait_for(sleeping, deadline(5))
+
+
 async def test_sleepers_wake_in_the_order_of_their_moments() -> None:
     clock, woken = FakeClock(), list[float]()
 

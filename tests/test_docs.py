@@ -20,6 +20,7 @@ from pipeline.config import reference
 from pipeline.config.load import Text, load
 from pipeline.config.schema import load_schema
 from pipeline.embedded import NOT_DONE
+from pipeline.embedded.__main__ import PASSWORD_VARIABLE
 from pipeline.problems import Problem
 from tests.command import Commands
 
@@ -208,7 +209,7 @@ def test_the_command_line_page_has_all_options_variables_and_statuses() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_variables_and_statuses_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    known = set(re.findall(r"\bPIPERUN_[A-Z_]+\b", COMMAND_LINE.read_text(encoding="utf-8")))
+    known = {PASSWORD_VARIABLE, *re.findall(r"\bPIPERUN_[A-Z_]+\b", COMMAND_LINE.read_text(encoding="utf-8"))}
     assert set(re.findall(r"\bPIPERUN_[A-Z_]+\b", text)) <= known
     named = re.findall(r"(?:status|statuses|код возврата —|кодом возврата) (\d+)\b", text)
     assert {int(status) for status in named} - {0} <= STATUSES

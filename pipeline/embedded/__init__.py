@@ -1,22 +1,19 @@
 """RabbitMQ in a box: a small AMQP 0-9-1 server in memory, on loopback, on a thread of its own. Clients connect to
-its URL as to any other broker. Behaviour and wording follow RabbitMQ 3.10; what is missing is in `NOT_DONE`."""
+its URL as to any other broker. Behaviour and wording are those of RabbitMQ 3.10 or 4.3; what is missing is in
+`NOT_DONE`."""
 
-from pipeline.embedded.broker import ConnectionSeen, EmbeddedBroker
+from pipeline.embedded.broker import EmbeddedBroker
+from pipeline.embedded.controls import ConnectionSeen
+from pipeline.embedded.event_log import EventLog
+from pipeline.embedded.journal import Event
 
-__all__ = ["NOT_DONE", "ConnectionSeen", "EmbeddedBroker"]
+__all__ = ["NOT_DONE", "ConnectionSeen", "EmbeddedBroker", "Event", "EventLog"]
 
 NOT_DONE = (
-    "message TTL, queue TTL and expires: the arguments and `expiration` are checked and kept, nothing expires",
-    "x-max-length, x-max-length-bytes and x-overflow: checked and kept, no queue is ever full",
-    "x-max-priority and consumer priorities: messages keep their order, consumers take turns",
-    "x-single-active-consumer: all consumers of the queue are active",
-    "alternate-exchange: checked and kept, unroutable messages do not go there",
-    "CC and BCC headers, direct reply-to",
-    "transactions: tx.select is refused with 540",
     "streams: refused with 540",
-    "x-dead-letter-strategy: dead-lettering is always at most once (in memory, where nothing is lost on the way)",
-    "quorum queues: one replica, and a message that is put back stands at its old place, not before all others",
-    "names, binding keys and consumer tags that are not UTF-8: refused with 501 (routing keys and headers may be)",
+    "quorum queues: one replica, which no other node takes over",
+    "direct reply-to: a client that leaves 8 MiB unread loses the answers that are too many",
+    "x-modulus-hash: one key always leads to one queue, but not to the one that RabbitMQ would choose",
     "durability: everything is in memory and gone with the process",
     "TLS, policies, permissions beyond the login, clusters, plugins, the management API",
 )

@@ -5,37 +5,34 @@ import ipaddress
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 from pipeline.clock import Clock, SystemClock
-from pipeline.embedded.connection import Connection
+from pipeline.embedded.event_log import EventLog
 from pipeline.embedded.host import Host, T
+from pipeline.embedded.line_controls import LineControls
 from pipeline.embedded.memory import MEMORY_LIMIT
+from pipeline.embedded.message_controls import MessageControls
 from pipeline.embedded.node import Node
-from pipeline.embedded.refusals import Refusal
+from pipeline.embedded.patience import CONSUMER_TIMEOUT
 from pipeline.embedded.server import Server
 from pipeline.embedded.versions import NEWEST
 
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionSeen:
-    """A client as the broker sees it: the name it gave itself, and where it comes from."""
-
-    name: str
-    peer: str
+USERNAME = "piperun"
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(LineControls, MessageControls):
     """An AMQP 0-9-1 broker in memory. Between `start` and `stop` it can be reached at `url`.
 
     It listens on loopback only, on a port of the system's choice unless one is given, and asks for a password that
     is random unless one is given: other users of the machine can reach loopback, too. `clock` is the time of
     messages; `link_clock` that of heartbeats and handshakes, real unless a test moves it, as clients live in real time.
     `rabbitmq_version` is the version it behaves like. Messages of more than `memory_limit` octets together block
-    those who publish. Raises ValueError for an address that is not loopback, and for an unknown version."""
+    those who publish. After `consumer_timeout` seconds without an answer to a delivery 3.10 closes the channel, and 4.3
+    takes it back, in quorum queues only. With `log_events` it remembers what happens, see `events`. Raises ValueError
+    for an address that is not loopback, and for an unknown version."""
 
     def __init__(
         self,
@@ -43,12 +40,14 @@ class EmbeddedBroker:
         clock: Clock | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        username: str = "piperun",
+        username: str = USERNAME,
         password: str | None = None,
         vhosts: Sequence[str] = ("/",),
         link_clock: Clock | None = None,
         rabbitmq_version: str = NEWEST,
         memory_limit: int = MEMORY_LIMIT,
+        consumer_timeout: float = CONSUMER_TIMEOUT,
+        log_events: bool = False,
     ) -> None:
         self._address = _loopback(host)
         self._port = port
@@ -60,11 +59,15 @@ class EmbeddedBroker:
             vhosts=vhosts,
             rabbitmq_version=rabbitmq_version,
             memory_limit=memory_limit,
+            consumer_timeout=consumer_timeout,
         )
         self._clock = clock or SystemClock()
         self._link_clock = link_clock or SystemClock()
         self._host = Host("piperun-embedded-broker")
         self._server: Server | None = None
+        self._events = EventLog() if log_events else None
+        if self._events is not None:
+            self._node.journal.listen(self._events.add)
         self._lock = threading.RLock()  # nobody asks over there while it is being stopped
 
     def __repr__(self) -> str:
@@ -137,72 +140,36 @@ class EmbeddedBroker:
         """The same for each queue; those outside of `/` are named `vhost:queue`."""
         return self._over_there(self._node.queue_depths)
 
-    def connections(self) -> list[ConnectionSeen]:
-        """The clients that are connected now."""
-        return self._over_there(
-            lambda: [
-                ConnectionSeen(name=client.connection.name, peer=client.connection.peer)
-                for client in self._running().clients
-            ]
-        )
-
-    # Control
+    @property
+    def events(self) -> EventLog:
+        """What has happened since the start, if it was made with `log_events`; see `recording` for a part of it."""
+        if self._events is None:
+            raise RuntimeError("nothing is remembered; make the broker with log_events=True, or use recording()")
+        return self._events
 
     def add_vhost(self, name: str) -> None:
         """One that exists stays as it is."""
         self._over_there(lambda: self._node.add_vhost(name))
 
-    def drop_connections(self) -> None:
-        """Cut the lines of all clients without a word, as a network would."""
-        self._over_there(lambda: self._running().drop())
-
-    def close_connections(
-        self, code: int = 320, reason: str = "broker forced connection closure with reason 'shutdown'"
-    ) -> None:
-        """Send connection.close to all clients."""
-        refusal = Refusal(code, reason)
-        self._each(lambda connection: connection.close(refusal))
-
-    def close_channels_consuming(
-        self, queue: str, code: int = 406, reason: str = "delivery acknowledgement timed out"
-    ) -> None:
-        """Send channel.close to each channel that has a consumer of this queue, in every virtual host."""
-        refusal = Refusal(code, reason)
-        self._each(lambda connection: connection.close_consuming(queue, refusal))
-
-    def block(self, reason: str) -> None:
-        """Raise an alarm: from now on a connection that publishes is told, and not read any more."""
-
-        def block() -> None:
-            self._node.blocked = reason
-
-        self._over_there(block)
-
-    def unblock(self) -> None:
-        """The alarm is over; what the publishers have sent meanwhile is worked off."""
-
-        def unblock() -> None:
-            self._node.blocked = None
-
-        self._over_there(unblock)
-        self._each(lambda connection: connection.go_on())
-
-    def _each(self, act: Callable[[Connection], None]) -> None:
-        self._over_there(lambda: self._running().each(act))
-
     def _running(self) -> Server:
-        if self._server is None:
+        if self._server is None or not self._host.running:
             raise RuntimeError("the embedded broker is not running; call start() first")
         return self._server
 
     def _over_there(self, act: Callable[[], T]) -> T:
         """On the broker's thread while there is one; there is nobody to disturb before and after."""
         with self._lock:
-            return self._host.call(act) if self._host.running else act()
+            server = self._server
+            if server is None or not self._host.running:
+                return act()
+            return self._host.call(lambda: server.do(act))
 
 
 def _loopback(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    address = ipaddress.ip_address(host)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise ValueError(f"the embedded broker listens on 127.0.0.1 or ::1; {host!r} is no address") from None
     if not address.is_loopback:
         raise ValueError(
             f"the embedded broker listens on loopback only, not on {host}; use a RabbitMQ server for other machines"

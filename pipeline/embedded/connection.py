@@ -12,7 +12,7 @@ from pipeline.embedded.frames import Channel as ChannelMethods
 from pipeline.embedded.frames import Connection as Methods
 from pipeline.embedded.login import CREDENTIALS, negotiated
 from pipeline.embedded.node import Node
-from pipeline.embedded.outbox import TOO_MUCH, Outbox
+from pipeline.embedded.outbox import Outbox
 from pipeline.embedded.pulse import Pulse
 from pipeline.embedded.refusals import Ends, Refusal
 from pipeline.embedded.session import Session
@@ -21,21 +21,19 @@ CHANNEL_MAX = 2047
 FRAME_MAX = 131_072
 HEARTBEAT = 60
 HANDSHAKE_SECONDS = 10
-CLOSING_SECONDS = 5  # how long a peer has to answer our close
+CLOSING_SECONDS = 5  # how long a peer has to answer our close, or to hang up after its own
 
-SERVER_PROPERTIES: FieldTable = {
-    "product": "piperun embedded broker",
-    "platform": "Python",
-    "capabilities": {
-        "publisher_confirms": True,
-        "basic.nack": True,
-        "consumer_cancel_notify": True,
-        "exchange_exchange_bindings": True,
-        "connection.blocked": True,
-        "authentication_failure_close": True,
-        "per_consumer_qos": True,
-        "consumer_priorities": True,
-    },
+_PRODUCT: FieldTable = {"product": "piperun embedded broker", "platform": "Python"}
+_CAPABILITIES: FieldTable = {
+    "publisher_confirms": True,
+    "exchange_exchange_bindings": True,
+    "basic.nack": True,
+    "consumer_cancel_notify": True,
+    "connection.blocked": True,
+    "consumer_priorities": True,
+    "authentication_failure_close": True,
+    "per_consumer_qos": True,
+    "direct_reply_to": True,
 }
 
 
@@ -48,6 +46,7 @@ class State(Enum):
     OPENING = auto()
     OPEN = auto()
     CLOSING = auto()  # we have sent close and wait for close-ok; all else is ignored
+    LEAVING = auto()  # the peer has sent close and has our close-ok: it hangs up
     CLOSED = auto()
 
 
@@ -63,11 +62,11 @@ class Connection:
         self.channels: dict[int, Channel] = {}
         self._node = node
         self._cutter = Cutter()
+        self._cutter.frame_max = node.behaviour.smallest_frame_max
         self._session: Session | None = None
         self._user = ""
-        self._at: tuple[int, int] = (0, 0)  # what came for a channel that is not open
         self._closing: set[int] = set()  # channels we have closed and that have not answered yet
-        self._deaf = False  # frames can no longer be told apart
+        self._deaf = False  # frames can no longer be told apart, or are no longer wanted
         self._stopped = False  # published under an alarm: not read until it is over
         self._channel_max = CHANNEL_MAX
         self._frame_max = FRAME_MAX
@@ -81,7 +80,7 @@ class Connection:
 
     @property
     def wants_octets(self) -> bool:
-        return not self._stopped and self.outbox.size < TOO_MUCH
+        return not self._stopped and not self.outbox.clogged
 
     @property
     def name(self) -> str:
@@ -95,7 +94,7 @@ class Connection:
         if self._deaf or self.finished:
             return
         self._cutter.feed(octets)
-        if not self._stopped:
+        if self.wants_octets:
             self._work()
 
     def _work(self) -> None:
@@ -105,23 +104,26 @@ class Connection:
         try:
             for kind, number, payload in self._cutter.frames():
                 self._frame(kind, number, payload)
-                if self._stopped or self.finished:
+                if self._stopped or self._deaf or self.finished or self.outbox.clogged:
                     break
         except Refusal as refusal:
             self._deaf = True
-            self._refuse_connection(refusal, (0, 0))
-        self._send_confirms()
+            self._refuse(refusal, (0, 0))
+        self.send_confirms()
 
     def _protocol_header(self) -> bool:
         """Specification 4.2.2: answer a wrong protocol header with the right one and hang up."""
         header = self._cutter.protocol_header()
         if header is None:
             return False
-        if header != frames.PROTOCOL_HEADER:
-            self.outbox.put(frames.PROTOCOL_HEADER)
+        behaviour = self._node.behaviour
+        if header not in frames.PROTOCOL_HEADERS:
+            later = header.startswith(frames.PROTOCOL_HEADERS[0][:7])  # 0-0-9 and another revision
+            self.outbox.put(frames.PROTOCOL_HEADERS[0] if later else behaviour.best_protocol_header)
             self._end()
             return False
-        self._send(Methods.Start(0, 9, SERVER_PROPERTIES, "PLAIN AMQPLAIN", "en_US"))
+        properties: FieldTable = {**_PRODUCT, "version": behaviour.full_version, "capabilities": _CAPABILITIES}
+        self._send(Methods.Start(0, 9, properties, "PLAIN AMQPLAIN", "en_US"))
         self.state = State.STARTING
         return True
 
@@ -134,17 +136,15 @@ class Connection:
     def _send(self, method: Answer, number: int = 0) -> None:
         self.outbox.put(frames.encode_method(number, method))
 
-    def _send_confirms(self) -> None:
-        if self._session is not None and self._session.confirming:
-            self._session.send_confirms()
-
     # Channel 0
 
     def _connection_frame(self, kind: int, payload: bytes) -> None:
         at = (0, 0)
         try:
-            if kind != frames.METHOD or len(payload) < 4:
+            if not _is_whole(kind, payload):
                 raise refusals.unknown_frame(kind, payload)
+            if kind != frames.METHOD:
+                raise refusals.unexpected_kind(kind, payload)
             at = frames.ids_of(payload)
             method = frames.decode_method(payload)
             act = _TRANSITIONS.get((self.state, type(method)))
@@ -153,8 +153,7 @@ class Connection:
             elif self.state is not State.CLOSING:
                 raise refusals.unexpected_method(_STATE_NAMES[self.state])
         except Refusal as refusal:
-            if self.state is not State.CLOSING:
-                self._refuse_connection(refusal, at)
+            self._refuse(refusal, at)
 
     def _start_ok(self, method: Methods.StartOk) -> None:
         self.client_properties = method.client_properties or {}
@@ -183,7 +182,8 @@ class Connection:
 
     def _tune_ok(self, method: Methods.TuneOk) -> None:
         self._channel_max = negotiated("channel_max", method.channel_max or 0, 1, CHANNEL_MAX)
-        self._frame_max = negotiated("frame_max", method.frame_max or 0, frames.SMALLEST_FRAME_MAX, FRAME_MAX)
+        least = self._node.behaviour.smallest_frame_max
+        self._frame_max = negotiated("frame_max", method.frame_max or 0, least, FRAME_MAX)
         self._cutter.frame_max = self._frame_max
         self._pulse.heartbeat = method.heartbeat or 0
         self.state = State.OPENING
@@ -199,18 +199,29 @@ class Connection:
             outbox=self.outbox,
             frame_max=self._frame_max,
             cancel_notify=self._client_can("consumer_cancel_notify"),
+            peer=self.peer,
+            name=self.name,
+            refuse=self.close_channels,
         )
         self._send(Methods.OpenOk())
         self.state = State.OPEN
+        self._node.journal.tell_if_open("connection opened", self._session.who())
 
     def _update_secret(self, method: Methods.UpdateSecret) -> None:
         self._send(Methods.UpdateSecretOk())
 
     def _close(self, method: Methods.Close) -> None:
-        self._send_confirms()
-        self.lost()
+        self.send_confirms()
+        self.lost(f"closed by the client: {method.reply_code} {method.reply_text}")
         self._send(Methods.CloseOk())
-        self._end()
+        # Hanging up while something of the peer's is still on its way would reset the line, and the peer might never
+        # read our close-ok. RabbitMQ, too, reads on until the peer has gone.
+        self._deaf = True
+        self.state = State.LEAVING
+        self._pulse.start_again()
+
+    def _close_too(self, method: Methods.Close) -> None:
+        self._send(Methods.CloseOk())
 
     def _close_ok(self, method: Methods.CloseOk) -> None:
         self._end()
@@ -221,64 +232,83 @@ class Connection:
         if self.state is State.CLOSING:
             return
         channel = self.channels.get(number)
+        received = False
         try:
-            if self.state is not State.OPEN:
-                raise refusals.unexpected_method(_STATE_NAMES[self.state])
-            if kind not in _ON_CHANNELS or (kind == frames.METHOD and len(payload) < 4):
-                raise _strange(kind, payload)
+            if not _is_whole(kind, payload):
+                raise refusals.unknown_frame(kind, payload)
+            if kind == frames.HEARTBEAT or self.state is not State.OPEN:
+                raise refusals.unexpected_kind(kind, payload)
             if channel is None:
                 self._without_channel(kind, number, payload)
-            elif kind == frames.METHOD and payload[:4] in _CLOSE_OR_OK:
+            elif kind == frames.METHOD and payload[:4] == _CLOSE and not channel.publishing.in_content:
                 self._close_channel(channel, payload)
             else:
-                if self._node.blocked is not None and frames.is_publish(kind, payload):
-                    self._stop()
+                received = True
+                if self._node.blocked is not None and kind != frames.METHOD:
+                    self._stop()  # as by RabbitMQ, with the first frame of content, header or body
                 channel.receive(kind, payload)
         except Refusal as refusal:
+            at = (0, 0)
+            if refusal.early:
+                pass
+            elif channel is not None and received:
+                at = channel.at  # what comes now may be content of a method before it
+            elif kind == frames.METHOD:
+                at = frames.ids_of(payload)
             if channel is not None and refusal.ends is Ends.CHANNEL:
-                self._refuse_channel(channel, refusal, channel.at)
+                self._refuse_channel(channel, refusal, at)
             else:
-                self._refuse_connection(refusal, self._at if channel is None else channel.at)
+                self._refuse(refusal, at)
 
     def _without_channel(self, kind: int, number: int, payload: bytes) -> None:
         """Only channel.open may come, or the answer to a close of ours; what was on its way before it is ignored."""
         method = frames.decode_method(payload) if kind == frames.METHOD else None
-        self._at = frames.ids_of(b"" if method is None else payload)
         if number in self._closing:
             if isinstance(method, ChannelMethods.CloseOk):
                 self._closing.remove(number)
             elif isinstance(method, ChannelMethods.Close):
                 self._send(ChannelMethods.CloseOk(), number)
+            elif isinstance(method, ChannelMethods.Open):
+                raise refusals.channel_open_already()
             return
+        if method is None:
+            raise refusals.method_expected()
         if not isinstance(method, ChannelMethods.Open):
             raise refusals.channel_not_open()
         if len(self.channels) >= self._channel_max:
             raise refusals.too_many_channels(len(self.channels), self._channel_max)
         assert self._session is not None  # the state is OPEN
-        self.channels[number] = Channel(number, self._session)
+        self.channels[number] = channel = Channel(number, self._session)
+        self._node.journal.tell_if_open("channel opened", channel.line.who)
         self.outbox.put(frames.channel_open_ok(number))
 
     def _close_channel(self, channel: Channel, payload: bytes) -> None:
-        if isinstance(frames.decode_method(payload), ChannelMethods.CloseOk):
-            return  # one that answers nothing does no harm
-        self._send_confirms()
+        frames.decode_method(payload)  # refused if it cannot be read; what it says is for the peer's own logs
+        self.send_confirms()
         del self.channels[channel.line.number]
-        channel.deliveries.end()
+        self._end_channel(channel, "closed by the client")
         self._send(ChannelMethods.CloseOk(), channel.line.number)
 
     # The end of it
 
     def _refuse_channel(self, channel: Channel, refusal: Refusal, at: tuple[int, int]) -> None:
         """Specification, channel.close: all that still comes for it is ignored until close-ok."""
-        self._send_confirms()  # what was published before is confirmed before the channel goes
+        self.send_confirms()  # what was published before is confirmed before the channel goes
         del self.channels[channel.line.number]
         self._closing.add(channel.line.number)
-        channel.deliveries.end()
+        self._end_channel(channel, f"{refusal.code} {refusal.text}")
         self._send(ChannelMethods.Close(refusal.code, refusal.text, *at), channel.line.number)
 
+    def _refuse(self, refusal: Refusal, at: tuple[int, int]) -> None:
+        """RabbitMQ says nothing to a peer that has not come as far as naming a virtual host: it hangs up."""
+        if self.state in (State.STARTING, State.TUNING):
+            self._end()
+        elif self.state is not State.CLOSING:  # in which a close was sent already
+            self._refuse_connection(refusal, at)
+
     def _refuse_connection(self, refusal: Refusal, at: tuple[int, int]) -> None:
-        self._send_confirms()
-        self.lost()
+        self.send_confirms()
+        self.lost(f"{refusal.code} {refusal.text}")
         self._send(Methods.Close(refusal.code, refusal.text, *at))
         self.state = State.CLOSING
         self._stopped = False  # the answer must be read, alarm or not
@@ -287,24 +317,36 @@ class Connection:
     def _end(self) -> None:
         self.state = State.CLOSED
 
-    def lost(self) -> None:
+    def _end_channel(self, channel: Channel, why: str) -> None:
+        self._node.journal.tell_if_open("channel closed", channel.line.who, reason=why)
+        channel.end()
+
+    def lost(self, why: str = "the line is gone") -> None:
         """However it ended: deliveries go back to their queues, exclusive queues go. Safe to call twice."""
         channels, self.channels = list(self.channels.values()), {}
         for channel in channels:  # first of all of them, so that nothing comes back to this connection
-            channel.deliveries.stop_consuming()
+            channel.stop_consuming()
         for channel in channels:
-            channel.deliveries.end()
-        if self._session is not None:
-            self._session.vhost.release(self._session)
+            self._end_channel(channel, "its connection is gone")
+        session, self._session = self._session, None
+        if session is not None:
+            session.vhost.release(session)
+            self._node.journal.tell_if_open("connection closed", session.who(), reason=why)
 
     # From outside
 
     def close(self, refusal: Refusal) -> None:
         """Tell the peer to go, as far as it has come to know AMQP."""
-        if self.state is State.HEADER:
+        if self.state in (State.HEADER, State.LEAVING):
             self._end()
         elif self.state not in (State.CLOSING, State.CLOSED):
             self._refuse_connection(refusal, (0, 0))
+
+    def close_channels(self, number: int | None, refusal: Refusal) -> None:
+        """Close the channel of that number, or all of them."""
+        for channel in list(self.channels.values()):
+            if number in (None, channel.line.number):
+                self._refuse_channel(channel, refusal, (0, 0))
 
     def close_consuming(self, queue: str, refusal: Refusal) -> None:
         """Close each channel that has a consumer of this queue."""
@@ -312,8 +354,21 @@ class Connection:
             if any(consumer.queue.name == queue for consumer in channel.deliveries.consumers.values()):
                 self._refuse_channel(channel, refusal, (0, 0))
 
+    def cancel_consumers(self, queue: str | None, tag: str | None) -> int:
+        """Cancel the consumers of this queue, of this tag, or all. How many there were."""
+        return sum(channel.deliveries.revoke(queue, tag) for channel in list(self.channels.values()))
+
+    def send_confirms(self) -> None:
+        """All that are due, unless a test holds them."""
+        if self._session is not None and self._session.confirming:
+            self._session.send_confirms()
+
     def drained(self) -> None:
-        """The peer reads: deliveries that waited for that may go."""
+        """The peer reads: what it has sent and what is to be delivered need not wait for that any more."""
+        if self.outbox.clogged:
+            self.outbox.clogged = False
+            if not (self._stopped or self._deaf or self.finished):
+                self._work()
         if self.outbox.full:
             self.outbox.full = False
             for channel in list(self.channels.values()):
@@ -327,7 +382,7 @@ class Connection:
 
     def go_on(self) -> None:
         """The alarm is over: work off what has come in the meantime."""
-        if self._stopped:
+        if self._stopped and not self.finished:
             self._stopped = False
             if self._client_can("connection.blocked"):
                 self._send(Methods.Unblocked())
@@ -342,14 +397,14 @@ class Connection:
             heard, self._heard = self._heard or self._stopped, False
             if self._pulse.is_lost(now, heard=heard):
                 # There is nobody to send a close to.
-                self.lost()
+                self.lost("missed heartbeats")
                 self._end()
-        elif self._pulse.is_late(now, CLOSING_SECONDS if self.state is State.CLOSING else HANDSHAKE_SECONDS):
+        elif self._pulse.is_late(now, CLOSING_SECONDS if self.state in _ENDING else HANDSHAKE_SECONDS):
             self._end()
 
 
-_CLOSE_OR_OK = frozenset(kind.index.to_bytes(4) for kind in (ChannelMethods.Close, ChannelMethods.CloseOk))
-_ON_CHANNELS = (frames.METHOD, frames.HEADER, frames.BODY)
+_ENDING = (State.CLOSING, State.LEAVING)
+_CLOSE = ChannelMethods.Close.index.to_bytes(4)
 
 # RabbitMQ's words for the states in which something may come too early or too late.
 _STATE_NAMES = {
@@ -360,11 +415,14 @@ _STATE_NAMES = {
 }
 
 
-def _strange(kind: int, payload: bytes) -> Refusal:
-    """A frame that has no place on a channel."""
-    if kind == frames.HEARTBEAT and not payload:
-        return refusals.unexpected_kind(kind, payload)
-    return refusals.unknown_frame(kind, payload)
+# What a frame must have at the least: its ids, or class, weight and size of the body.
+_LEAST = {frames.METHOD: 4, frames.HEADER: 12, frames.BODY: 0}
+
+
+def _is_whole(kind: int, payload: bytes) -> bool:
+    """RabbitMQ looks at this before it asks where a frame belongs."""
+    least = _LEAST.get(kind)
+    return (kind == frames.HEARTBEAT and not payload) if least is None else len(payload) >= least
 
 
 # Specification 2.2.4 and 1.4: what a client may send in which state, and what it leads to.
@@ -373,8 +431,7 @@ _TRANSITIONS: dict[tuple[State, type[Method]], Callable[[Connection, Any], None]
     (State.TUNING, Methods.TuneOk): Connection._tune_ok,  # -> OPENING
     (State.OPENING, Methods.Open): Connection._open,  # -> OPEN
     (State.OPEN, Methods.UpdateSecret): Connection._update_secret,
-    (State.OPENING, Methods.Close): Connection._close,  # -> CLOSED
-    (State.OPEN, Methods.Close): Connection._close,  # -> CLOSED
-    (State.CLOSING, Methods.Close): Connection._close,  # both at once -> CLOSED
+    (State.OPEN, Methods.Close): Connection._close,  # -> LEAVING
+    (State.CLOSING, Methods.Close): Connection._close_too,  # both at once; the answer to ours is still to come
     (State.CLOSING, Methods.CloseOk): Connection._close_ok,  # -> CLOSED
 }

@@ -1,81 +1,148 @@
 """What becomes of a message that a queue gets rid of: the copy that goes to the dead-letter exchange, with its
-history in `x-death`. Where the copy is routed, and which queue keeps it, is `vhost`'s business."""
+history in `x-death`, and which queues it may go to. Why it died, the queue knows; where an exchange leads,
+`routing`."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
-from pipeline.embedded import content, frames
-from pipeline.embedded.content import Message
+from pipeline.embedded import content
+from pipeline.embedded.content import DeadLetter, Message
+from pipeline.embedded.entry import Entry, Home, Reason
 from pipeline.embedded.frames import FieldTable, FieldValue
-from pipeline.embedded.queue import Queue, Reason
+from pipeline.embedded.queue import Queue
+from pipeline.embedded.routing import Routing
+from pipeline.embedded.shared import Shared
+from pipeline.embedded.tables import short
 
 
-def dead_letter(message: Message, queue: Queue, reason: Reason, now: float) -> Message | None:
-    """The copy for the queue's dead-letter exchange; None where it has none (the message is gone then).
-    `now` is in seconds since 1970."""
-    exchange = queue.arguments.get("x-dead-letter-exchange")
-    if not isinstance(exchange, str):
-        return None
-    routing_key = queue.arguments.get("x-dead-letter-routing-key", message.routing_key)
-    assert isinstance(routing_key, str)  # arguments are checked when the queue is declared
-    return Message(
-        exchange,
-        routing_key,
-        frames.short(exchange) + frames.short(routing_key),
-        content.rewrite(message.header, _headers(message, queue, reason, now), drop_expiration=True),
-        message.body,
-    )
+class DeadLetters:
+    """The way of dead letters in one virtual host: one after the other, each when the queue it comes from is at rest.
+    So chains of queues, however long, need no deeper stack."""
+
+    def __init__(self, routing: Routing, shared: Shared) -> None:
+        self._routing = routing
+        self._shared = shared
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._working = False
+
+    def bury(self, entry: Entry, reason: Reason) -> None:
+        """At most once: where the exchange is missing or routes nowhere, the message is gone."""
+        self._waiting.append(partial(self._send, entry, reason))
+
+    def later(self, act: Callable[[], None]) -> None:
+        """Do something that changes other queues, in its turn."""
+        self._waiting.append(act)
+
+    def work(self) -> None:
+        if self._working:
+            return
+        self._working = True
+        try:
+            while self._waiting:
+                self._waiting.popleft()()
+        finally:
+            self._working = False
+
+    def _send(self, entry: Entry, reason: Reason) -> None:
+        copy = self.copy(entry, reason)
+        for target in self.targets(copy):
+            self.tell(copy, target, reason)
+            target.push_dead(copy)
+
+    def tell(self, copy: DeadLetter, target: Home, reason: Reason) -> None:
+        """That a dead letter has come to a queue."""
+        journal = self._shared.journal
+        if journal.open:
+            journal.tell(
+                "dead-lettered", message=copy, vhost=self._routing.vhost, queue=target.name, reason=reason.value
+            )
+
+    def targets(self, copy: DeadLetter) -> list[Queue]:
+        """Without those the message has died in before and would come back to with no rejection on the way: it
+        would go round for ever (RabbitMQ: "automatic dead-letter cycles" are dropped)."""
+        return [queue for queue in self._routing.route_dead(copy) if not _comes_round(copy, queue.name)]
+
+    def copy(self, entry: Entry, reason: Reason) -> DeadLetter:
+        """With a routing key of the queue's own, the message's other keys (CC, BCC) count no more."""
+        queue, message, apart = entry.queue, entry.message, self._shared.behaviour.deaths_apart
+        exchange = str(queue.arguments["x-dead-letter-exchange"])
+        own_key = queue.arguments.get("x-dead-letter-routing-key")
+        key = message.routing_key if own_key is None else str(own_key)
+        deaths = self._deaths(queue, message, reason)
+        copy = DeadLetter(
+            exchange,
+            key,
+            short(exchange) + short(key),
+            content.rewrite(
+                message.header,
+                _headers(queue, message, reason, deaths, apart=apart),
+                without=() if own_key is None or apart else ("CC",),
+                drop_expiration=True,
+            ),
+            message.body,
+            message.copies if own_key is None else (),
+            message.blind_copies if own_key is None else (),
+        )
+        copy.deaths = deaths
+        copy.failures = entry.failed or message.failures if apart else 0
+        return copy
+
+    def _deaths(self, queue: Home, message: Message, reason: Reason) -> list[FieldTable]:
+        """Newest first, one entry per queue and reason. A repeated death keeps its first entry's time and counts
+        on."""
+        apart = self._shared.behaviour.deaths_apart
+        before = message.deaths if apart else _published(message)
+        death: FieldTable = {
+            "count": 1,
+            "reason": reason.value,
+            "queue": queue.name,
+            "time": datetime.fromtimestamp(int(self._shared.timeline.time), UTC),
+            "exchange": message.exchange,
+            "routing-keys": list(message.named_keys),
+        }
+        expiration = content.text(message.header, "expiration")
+        if expiration is not None:
+            death["original-expiration"] = str(int(expiration)) if apart else expiration
+        for again in before:
+            if _place(again) == _place(death):
+                count = again.get("count")
+                death = {**again, "count": (count if isinstance(count, int) else 0) + 1}
+        return [death, *(each for each in before if _place(each) != _place(death))]
 
 
-def _headers(message: Message, queue: Queue, reason: Reason, now: float) -> FieldTable:
-    death: FieldTable = {
-        "count": 1,
-        "reason": reason.value,
-        "queue": queue.name,
-        "time": datetime.fromtimestamp(now, UTC),
-        "exchange": message.exchange,
-        "routing-keys": [message.routing_key],
-    }
-    expiration = content.text(message.header, "expiration")
-    if expiration is not None:
-        death["original-expiration"] = expiration
-    headers: FieldTable = {"x-death": _history(message.headers.get("x-death"), death)}
-    if "x-first-death-reason" not in message.headers:
-        headers["x-first-death-reason"] = reason.value
-        headers["x-first-death-queue"] = queue.name
-        headers["x-first-death-exchange"] = message.exchange
+def _headers(queue: Home, message: Message, reason: Reason, deaths: list[FieldTable], *, apart: bool) -> FieldTable:
+    headers: FieldTable = {"x-death": list(deaths)}
+    names = {"exchange": message.exchange, "queue": queue.name, "reason": reason.value}
+    if not message.deaths if apart else "x-death" not in message.headers:
+        headers |= {f"x-first-death-{name}": value for name, value in names.items()}
+    if apart:
+        headers |= {f"x-last-death-{name}": value for name, value in names.items()}
     return headers
 
 
-def _history(before: FieldValue, death: FieldTable) -> list[FieldValue]:
-    """Newest first, one entry per queue and reason. A repeated death keeps its first entry's time and counts on."""
-    # RabbitMQ starts anew where a publisher wrote something else under this name.
-    entries = [entry for entry in before if isinstance(entry, dict)] if isinstance(before, list) else []
-    same = [entry for entry in entries if _place(entry) == _place(death)]
-    others: list[FieldValue] = [entry for entry in entries if _place(entry) != _place(death)]
-    if not same:
-        return [death, *others]
-    count = same[0].get("count")
-    again = {**same[0], "count": (count if isinstance(count, int) else len(same)) + 1}
-    return [again, *others]
+def _published(message: Message) -> list[FieldTable]:
+    """RabbitMQ 3.10 goes on with what it finds in `x-death`, whoever wrote it, and starts anew where that is no
+    array. It gathers those of one place, and turns the order round by that."""
+    before = message.headers.get("x-death")
+    tables = [each for each in before if isinstance(each, dict)] if isinstance(before, list) else []
+    if len(tables) < 2:
+        return tables
+    found: dict[tuple[str, str], FieldTable] = {}
+    for table in tables:
+        same = sum(_place(each) == _place(table) for each in tables)
+        found.setdefault(_place(table), {"count": same, **table})
+    return list(reversed(found.values()))
 
 
-def _place(entry: FieldTable) -> tuple[FieldValue, FieldValue]:
-    return entry.get("queue"), entry.get("reason")
+def _place(death: FieldTable) -> tuple[str, str]:
+    return str(death.get("queue")), str(death.get("reason"))
 
 
-def outside_a_circle(copy: Message, queues: Iterable[Queue]) -> list[Queue]:
-    """Without those the message has died in before and has come back to with no rejection on the way: it would
-    go round for ever (RabbitMQ: "automatic dead-letter cycles" are dropped)."""
-    return [queue for queue in queues if not _comes_round(copy, queue.name)]
-
-
-def _comes_round(copy: Message, name: str) -> bool:
-    deaths = copy.headers["x-death"]
-    assert isinstance(deaths, list)  # written above
+def _comes_round(copy: DeadLetter, name: str) -> bool:
     since: list[FieldValue] = []
-    for death in deaths:
-        assert isinstance(death, dict)
+    for death in copy.deaths:
         since.append(death.get("reason"))
         if death.get("queue") == name:
             return Reason.REJECTED.value not in since

@@ -1,17 +1,17 @@
-"""Bytes to whole frames and back. Knows the seven-byte frame header, the end octet, the layout of methods and
-of table values (through pamqp, which no other file of the broker imports). What a method means, and when it
-may come, is for `connection` and `channel`."""
+"""Bytes to whole frames and back. Knows the seven-byte frame header, the end octet and the layout of methods (whose
+fields pamqp names, which no other file of the broker imports). What a method means, and when it may come, is for
+`connection` and `channel`."""
 
 import struct
 from collections.abc import Iterator
 from typing import ClassVar
 
-from pamqp import base, commands, decode, encode, exceptions
+from pamqp import base, commands
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue, Tx
 from pamqp.common import FieldTable, FieldValue
 
 from pipeline.embedded import refusals, tables
-from pipeline.embedded.tables import Table
+from pipeline.embedded.tables import Table, short
 
 __all__ = [
     "Basic",
@@ -23,30 +23,20 @@ __all__ = [
     "FieldValue",
     "Queue",
     "Tx",
+    "short",
 ]
 
 Frame = tuple[int, int, bytes]
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 END = b"\xce"
-PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+# The first is 0-9-1; the other one is sent by old clients of 0-9, who speak the same, and RabbitMQ takes it, too.
+PROTOCOL_HEADERS = (b"AMQP\x00\x00\x09\x01", b"AMQP\x01\x01\x00\x09")
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00" + END
 OVERHEAD = 8  # seven octets of frame header and the end octet
 SMALLEST_FRAME_MAX = 4096  # specification, tune: what any peer takes before it is negotiated
 
 _head = struct.Struct(">BHI")
-
-# All that pamqp raises on octets that make no sense.
-_UNDECODABLE = (
-    exceptions.UnmarshalingException,
-    ValueError,
-    struct.error,
-    IndexError,
-    TypeError,
-    ArithmeticError,
-    OSError,
-    RecursionError,
-)
 
 
 # Cutting
@@ -66,8 +56,8 @@ class Cutter:
 
     def protocol_header(self) -> bytes | None:
         """The first eight octets of a connection, as soon as they are there or can no longer be ours."""
-        first = self._buffer[: len(PROTOCOL_HEADER)]
-        if len(first) < len(PROTOCOL_HEADER) and PROTOCOL_HEADER.startswith(first):
+        first = self._buffer[: len(PROTOCOL_HEADERS[0])]
+        if first not in PROTOCOL_HEADERS and any(header.startswith(first) for header in PROTOCOL_HEADERS):
             return None
         self._at = len(first)
         return first
@@ -86,8 +76,7 @@ class Cutter:
             payload = self._buffer[start:end]
             # The codec does not look at the end octet of a heartbeat, so it is looked at here for all frames.
             if self._buffer[end] != 0xCE:
-                what = f"{{invalid_frame_end_marker,{self._buffer[end]}}}"
-                raise refusals.frame_error(kind, what, payload)
+                raise refusals.bad_end(kind, self._buffer[end], payload)
             self._at = end + 1
             yield kind, channel, payload
 
@@ -123,10 +112,11 @@ class Ack:
     __slots__ = ("delivery_tag", "multiple")
     name: ClassVar[str] = Basic.Ack.name
     index: ClassVar[int] = Basic.Ack.index
-    _layout = struct.Struct(">Q?")
+    _layout = struct.Struct(">4xQB")
 
     def __init__(self, payload: bytes) -> None:
-        self.delivery_tag, self.multiple = self._layout.unpack_from(payload, 4)
+        self.delivery_tag, bits = self._layout.unpack(payload)
+        self.multiple = bool(bits & 1)
 
 
 Method = base.Frame | Publish | Ack
@@ -140,65 +130,86 @@ _OFTEN: dict[bytes, type[Publish] | type[Ack]] = {
 
 
 def decode_method(payload: bytes) -> Method:
-    """Refuses unknown methods (503) and arguments that cannot be read (502)."""
+    """Refuses unknown methods (503), arguments that do not add up (501) and tables that do not (502)."""
     often = _OFTEN.get(payload[:4])
-    kind: type[Method] | None = often or commands.INDEX_MAPPING.get(int.from_bytes(payload[:4]))
-    if kind is None:
+    if often is None and payload[:4] not in _PLANS:
         raise refusals.unknown_method(*ids_of(payload))
     try:
-        return often(payload) if often else _decode(kind, payload)
-    except _UNDECODABLE:
-        raise refusals.undecodable(_words(kind.name)) from None
+        return often(payload) if often else _decode(payload)
+    except UnicodeDecodeError:
+        raise refusals.malformed_text() from None
+    except (ValueError, IndexError, struct.error):
+        raise refusals.undecodable(payload[4:]) from None
 
 
-def _decode(kind: type[Method], payload: bytes) -> Method:
-    known: type[base.Frame] = commands.INDEX_MAPPING[kind.index]
-    method = known.__new__(known)  # past __init__, where pamqp warns of methods that are out of fashion
-    if not isinstance(method, WithArguments):
-        method.unmarshal(payload[4:])
-        return method
-    kinds = _kinds(payload, _NAMES_BEFORE[type(method)])
-    method.unmarshal(payload[4:])
-    method.arguments = Table(method.arguments or {}, kinds)
+def _decode(payload: bytes) -> Method:
+    """Raises ValueError or IndexError where octets and arguments do not add up."""
+    kind, plan = _PLANS[payload[:4]]
+    method = kind.__new__(kind)  # past __init__, where pamqp warns of methods that are out of fashion
+    unread: list[tuple[str, bytes]] = []  # tables: only looked into when all around them adds up
+    at = 4
+    for argument, names in plan:
+        if argument in _SIZES:
+            start, at = at, at + _SIZES[argument]
+            setattr(method, names[0], int.from_bytes(payload[start:at]))
+        elif argument == "bit":
+            for place, name in enumerate(names):
+                setattr(method, name, bool(payload[at] >> place & 1))
+            at += 1
+        elif argument == "shortstr":
+            start, at = at + 1, at + 1 + payload[at]
+            setattr(method, names[0], payload[start:at].decode())
+        else:
+            start, at = at + 4, at + 4 + int.from_bytes(payload[at : at + 4])
+            if argument == "table":
+                unread.append((names[0], payload[start:at]))
+            else:
+                setattr(method, names[0], tables.text(payload[start:at]))
+    if at != len(payload):
+        raise ValueError("there are more octets than arguments, or fewer")
+    for name, table in unread:
+        setattr(method, name, _table(table))
     return method
 
 
-WithArguments = Queue.Declare | Queue.Bind | Exchange.Declare | Exchange.Bind | Basic.Consume
+_SIZES = {"octet": 1, "short": 2, "long": 4, "longlong": 8}
 
-# These have the same layout: ticket short, so many shortstr, one octet of bits, the table of arguments.
-_NAMES_BEFORE: dict[type[base.Frame], int] = {
-    Queue.Declare: 1,
-    Queue.Bind: 3,
-    Exchange.Declare: 2,
-    Exchange.Bind: 3,
-    Basic.Consume: 2,
+# Types and names of arguments. Bits that follow each other share an octet (specification 4.2.5.2); no method has more
+# than eight of them.
+_Plan = list[tuple[str, list[str]]]
+
+
+def _plan(kind: type[base.Frame]) -> _Plan:
+    plan: _Plan = []
+    for name in kind.attributes():
+        argument = kind.amqp_type(name)
+        if plan and argument == plan[-1][0] == "bit":
+            plan[-1][1].append(name)
+        else:
+            plan.append((argument, [name]))
+    return plan
+
+
+_PLANS: dict[bytes, tuple[type[base.Frame], _Plan]] = {
+    index.to_bytes(4): (kind, _plan(kind)) for index, kind in commands.INDEX_MAPPING.items()
 }
 
 
-def _kinds(payload: bytes, names: int) -> dict[str, str]:
-    """RabbitMQ names the types of arguments in its refusals; pamqp's values no longer tell them."""
-    at = 6
-    for _ in range(names):
-        at += 1 + payload[at]
+def _table(octets: bytes) -> Table:
+    """With the types its fields had: RabbitMQ names them in its refusals."""
     try:
-        return tables.kinds(payload[at + 5 :])
+        return Table(tables.decode(octets), tables.kinds(octets))
     except ValueError:
         raise refusals.malformed("a table of arguments") from None
 
 
-def is_publish(kind: int, payload: bytes) -> bool:
-    return kind == METHOD and payload[:4] == _PUBLISH
+WithArguments = Queue.Declare | Queue.Bind | Exchange.Declare | Exchange.Bind | Basic.Consume
 
 
 def arguments_of(method: WithArguments) -> Table:
     """The arguments of a method that came in, with their types on the wire."""
     assert isinstance(method.arguments, Table)  # see `decode_method`
     return method.arguments
-
-
-def _words(name: str) -> str:
-    group, _, rest = name.partition(".")
-    return group.lower() + "." + "".join("_" + c.lower() if c.isupper() else c for c in rest).lstrip("_")
 
 
 def ids_of(payload: bytes) -> tuple[int, int]:
@@ -224,11 +235,6 @@ def declare_ok(channel: int, queue: str, messages: int, consumers: int) -> bytes
     """queue.declare-ok by hand: pamqp refuses to send queue names that RabbitMQ takes, such as `заказы`."""
     payload = Queue.DeclareOk.index.to_bytes(4) + short(queue) + struct.pack(">II", messages, consumers)
     return _head.pack(METHOD, channel, len(payload)) + payload + END
-
-
-def short(text: str) -> bytes:
-    octets = text.encode(errors="surrogateescape")
-    return bytes((len(octets),)) + octets
 
 
 def deliver_prefix(consumer_tag: str) -> bytes:
@@ -264,30 +270,3 @@ def content(channel: int, method: bytes, header: bytes, body: bytes, frame_max: 
     elif body:
         pieces += (_head.pack(BODY, channel, len(body)), body, END)
     return pieces
-
-
-# Tables
-
-
-def decode_table(octets: bytes) -> FieldTable:
-    """A table with its length in front. Raises ValueError."""
-    try:
-        return decode.field_table(octets)[1]
-    except _UNDECODABLE as error:
-        raise ValueError("not a table") from error
-
-
-def encode_value(value: FieldValue) -> bytes:
-    """A table's value with its type octet in front."""
-    return encode.encode_table_value(_encodable(value))
-
-
-def _encodable(value: FieldValue) -> FieldValue:
-    """pamqp reads strings that are not UTF-8 as bytes, and does not write bytes."""
-    if isinstance(value, bytes):
-        return bytearray(value)
-    if isinstance(value, list):
-        return [_encodable(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _encodable(item) for key, item in value.items()}
-    return value

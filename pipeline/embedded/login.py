@@ -1,7 +1,7 @@
 """What a client offers before its connection is open: name and password in either of two mechanisms, and limits.
 Whether they are right is `node`'s to say, what follows is `connection`'s."""
 
-from pipeline.embedded import frames, refusals
+from pipeline.embedded import refusals, tables
 
 
 def negotiated(field: str, value: int, least: int, most: int) -> int:
@@ -14,20 +14,25 @@ def negotiated(field: str, value: int, least: int, most: int) -> int:
 
 
 def _plain(response: str | bytes) -> tuple[str, str]:
-    """RFC 4616: an identity that is not used here, the user, the password, with a zero octet before the latter two."""
+    """RFC 4616 without an identity to act as: user and password, each with a zero octet in front."""
     octets = response if isinstance(response, bytes) else response.encode()
     parts = octets.split(b"\0")
-    return ("", "") if len(parts) != 3 else (parts[1].decode(errors="replace"), parts[2].decode(errors="replace"))
+    if len(parts) != 3 or parts[0]:
+        raise refusals.malformed("the response of PLAIN")
+    return parts[1].decode(errors="replace"), parts[2].decode(errors="replace")
 
 
 def _amqplain(response: str | bytes) -> tuple[str, str]:
     """A table without its length in front, with LOGIN and PASSWORD."""
     octets = response if isinstance(response, bytes) else response.encode()
     try:
-        table = frames.decode_table(len(octets).to_bytes(4) + octets)
+        table = tables.decode(octets)
     except ValueError:
-        return "", ""
-    return str(table.get("LOGIN", "")), str(table.get("PASSWORD", ""))
+        table = {}
+    user, password = table.get("LOGIN"), table.get("PASSWORD")
+    if not isinstance(user, str) or not isinstance(password, str):
+        raise refusals.malformed("the response of AMQPLAIN")
+    return user, password
 
 
 CREDENTIALS = {"PLAIN": _plain, "AMQPLAIN": _amqplain}

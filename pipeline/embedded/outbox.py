@@ -9,10 +9,12 @@ TOO_MUCH = 8 * 1024 * 1024  # octets of answers after which the peer is not read
 
 class Outbox:
     """Bounded for deliveries, which ask `full` first. Answers are always taken: they follow from what the peer
-    sends, and whoever has not read `TOO_MUCH` of them is not listened to until it has."""
+    sends, and whoever has not read `TOO_MUCH` of them is not listened to until it has. `full` and `clogged` stay until
+    whoever has asked for them takes them back."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.full = False
+        self.clogged = False
         self._wake = wake
         self._pieces: list[bytes] = []
         self._size = 0
@@ -28,7 +30,7 @@ class Outbox:
         self._pieces.append(octets)
         self._size += len(octets)
         if self._size > ENOUGH:
-            self.full = True
+            self._swell()
 
     def put_pieces(self, pieces: list[bytes], size: int) -> None:
         if not self._pieces:
@@ -36,7 +38,12 @@ class Outbox:
         self._pieces += pieces
         self._size += size
         if self._size > ENOUGH:
-            self.full = True
+            self._swell()
+
+    def _swell(self) -> None:
+        self.full = True
+        if self._size > TOO_MUCH:
+            self.clogged = True
 
     def take(self) -> bytes:
         octets = b"".join(self._pieces)

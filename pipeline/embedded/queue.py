@@ -1,77 +1,69 @@
-"""One queue: what is ready and what is handed out, in which order it goes out, and to whom. Knows consumers only
-as takers with or without credit. Exchanges, frames and what becomes of dead letters are not known here."""
+"""One queue: how messages come in, go out, come back and die. What is ready, and when that is too much or too old, is
+kept by `contents`; whose turn it is, by `attended`. Consumers are takers here; where dead letters go, others know."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from enum import Enum
-from typing import Protocol
+from collections.abc import Sequence
 
-from pipeline.embedded.arguments import QUORUM
-from pipeline.embedded.content import Message
+from pipeline.embedded import content
+from pipeline.embedded.attended import Attended, number
+from pipeline.embedded.books import Books
+from pipeline.embedded.content import DeadLetter, Message
+from pipeline.embedded.contents import Contents
+from pipeline.embedded.entry import Back, Entry, Reason
+from pipeline.embedded.frames import FieldTable
+from pipeline.embedded.limits import Limit, body_size, limit_of
+from pipeline.embedded.queue_arguments import QUORUM
+from pipeline.embedded.store import Levels, Line, Store
+from pipeline.embedded.surroundings import Surroundings
 from pipeline.embedded.tables import Table
 
 
-class Reason(Enum):
-    """Why a message left a queue other than by acknowledgement; the word in `x-death`."""
+class Queue(Attended):
+    """A classic queue. Between any two calls either nothing is ready, or nobody who could take it has credit."""
 
-    REJECTED = "rejected"
-    DELIVERY_LIMIT = "delivery_limit"
-
-
-class Entry:
-    """A message's place in one queue. `returns` counts how often a quorum queue took it back."""
-
-    __slots__ = ("message", "place", "queue", "redelivered", "returns", "taker")
-
-    def __init__(self, queue: "Queue", message: Message, place: int) -> None:
-        self.queue = queue
-        self.message = message
-        self.place = place
-        self.redelivered = False
-        self.returns = 0
-        self.taker: Taker | None = None  # who has it in hand; nobody after basic.get
-
-
-class Taker(Protocol):
-    """A consumer, seen from its queue."""
-
-    parked: bool  # without credit when it was last asked; `Queue.wake` brings it back
-    no_ack: bool
-    exclusive: bool
-    in_hand: int
-    queue: "Queue"
-
-    def has_credit(self) -> bool: ...
-
-    def take(self, entry: Entry) -> None: ...
-
-    def queue_deleted(self) -> None: ...
-
-
-Bury = Callable[["Queue", Message, Reason], None]
-
-
-class Queue:
-    """Ready messages in order of arrival, consumers in turn."""
+    at_least_to_live = 0.0  # seconds that a message lives even with a TTL of 0
 
     def __init__(
-        self, *, name: str, durable: bool, auto_delete: bool, arguments: Table, owner: object | None, bury: Bury
+        self,
+        *,
+        name: str,
+        durable: bool,
+        auto_delete: bool,
+        arguments: Table,
+        owner: object | None,
+        surroundings: Surroundings,
     ) -> None:
-        self.name = name
+        super().__init__(name, arguments, surroundings)
         self.durable = durable
         self.auto_delete = auto_delete
-        self.arguments = arguments
         self.owner = owner  # the connection an exclusive queue belongs to
+        self.patience: float | None = None  # seconds it waits for an answer to what it has handed out
         self.is_quorum = arguments.get("x-queue-type") == QUORUM
-        limit = arguments.get("x-delivery-limit") if self.is_quorum else None
-        self.delivery_limit = limit if isinstance(limit, int) else None
-        self.deleted = False
-        self.ready: deque[Entry] = deque()
         self.unacked = 0
-        self.consumers: list[Taker] = []
-        self._bury = bury
-        self._turn: deque[Taker] = deque()  # consumers that may have credit; the left one is next
+        self._books = Books(name, surroundings)
+        self._undertaker = surroundings.undertaker
+        self._buries = "x-dead-letter-exchange" in arguments
         self._next_place = 0
+        self.ready = self._make_store()
+        self._contents = Contents(
+            self.ready,
+            self._make_limit(),
+            timeline=surroundings.shared.timeline,
+            ttl=number(arguments, "x-message-ttl"),
+            at_least_to_live=self.at_least_to_live,
+            die=self._die,
+            ring=self._ring,
+        )
+
+    # What it is made of
+
+    def _make_store(self) -> Store:
+        highest = number(self.arguments, "x-max-priority")
+        return Line() if highest is None else Levels(highest, 0, each_head=False)
+
+    def _make_limit(self) -> Limit | None:
+        return limit_of(self.arguments, self.arguments.get("x-overflow"), body_size)
+
+    # What it holds
 
     @property
     def message_count(self) -> int:
@@ -79,109 +71,180 @@ class Queue:
 
     # Coming in
 
-    def push(self, message: Message) -> None:
-        self.ready.append(Entry(self, message, self._next_place))
-        self._next_place += 1
-        if self._turn:
-            self._dispatch()
+    def push(self, message: Message) -> bool:
+        """From a publisher. False: the queue is full and has refused it (x-overflow)."""
+        if self._contents.watched and self._refuses(message):
+            return False
+        self._come_in(self._new_entry(message))
+        return True
 
-    def put_back(self, entries: Sequence[Entry]) -> None:
-        """Take deliveries back to where they were, marked as redelivered (RabbitMQ: "requeued to its original
-        position in its queue, if possible"). A quorum queue counts them, and buries what has come back too often."""
+    def offer(self, letter: DeadLetter) -> bool:
+        """From another queue, which keeps it if it is refused here."""
+        if self._contents.watched and self._refuses(letter):
+            return False
+        self._take_letter(letter)
+        return True
+
+    def push_dead(self, letter: DeadLetter) -> None:
+        """From another queue, at most once: whether it is refused here, nobody wants to know."""
+        self.offer(letter)
+
+    def _refuses(self, message: Message) -> bool:
+        limit = self._contents.limit
+        if not self._contents.has_no_room_for(message):
+            return False
+        if limit is not None and limit.buries_refused:
+            self._bury(self._new_entry(message), Reason.MAXLEN)
+            self._undertaker.work()
+        return True
+
+    def _new_entry(self, message: Message) -> Entry:
+        entry = Entry(self, message, self._next_place)
+        self._next_place += 1
+        return entry
+
+    def _take_letter(self, letter: DeadLetter) -> None:
+        """One of which a delivery has failed before is redelivered, unless somebody waits for it here."""
+        entry = self._new_entry(letter)
+        self._come_in(entry)
+        entry.redelivered = letter.failures > 0
+
+    def _come_in(self, entry: Entry) -> None:
+        message = entry.message
+        self._books.came(message)
+        if self._contents.watched or content.may_expire(message.header):
+            self._contents.came(entry)
+        self.ready.push(entry)
+        self._dispatch()
+        if self._contents.watched:
+            self._trim()
+            self._undertaker.work()
+
+    def put_back(self, entries: Sequence[Entry], how: Back) -> None:
+        """Take deliveries back to where they were, marked as redelivered."""
         if self.deleted:
+            self._books.all_left(entries)
             return
-        self.unacked -= len(entries)
+        self._books.came_back(entries, how)
+        self._settled(entries)
         for entry in entries:
             entry.redelivered = True
             entry.taker = None
-            entry.returns += self.is_quorum
-        self._insert([entry for entry in entries if not self._is_worn_out(entry)])
+            self._count(entry, how)
+        self._return(entries, how)
+        self._undertaker.work()
+
+    def _settled(self, entries: Sequence[Entry]) -> None:
+        self.unacked -= len(entries)
+
+    def _count(self, entry: Entry, how: Back) -> None:
+        entry.failed += how is not Back.HANDED_BACK
+
+    def _return(self, entries: Sequence[Entry], how: Back) -> None:
+        self.ready.put_back(entries)
+        if self._contents.watched:
+            self._contents.came_back(entries)
+            self._trim()
         self._dispatch()
-        for entry in entries:
-            if self._is_worn_out(entry):
-                self._bury(self, entry.message, Reason.DELIVERY_LIMIT)
-
-    def _is_worn_out(self, entry: Entry) -> bool:
-        return self.delivery_limit is not None and entry.returns > self.delivery_limit
-
-    def _insert(self, entries: Sequence[Entry]) -> None:
-        """Each at its place. Only earlier returns can stand before one of them, so few are ever moved."""
-        moved: list[Entry] = []
-        for entry in sorted(entries, key=lambda entry: entry.place):
-            while self.ready and self.ready[0].place < entry.place:
-                moved.append(self.ready.popleft())
-            moved.append(entry)
-        self.ready.extendleft(reversed(moved))
 
     # Going out
 
+    def run(self) -> None:
+        self._dispatch()
+        if self._contents.watched:
+            self._undertaker.work()
+
     def _dispatch(self) -> None:
         """One message to each consumer in turn, as long as somebody has credit."""
-        turn, ready = self._turn, self.ready
-        while ready and turn:
-            taker = turn[0]
-            if not taker.has_credit():
-                taker.parked = True
-                turn.popleft()
-                continue
-            turn.rotate(-1)
-            entry = ready.popleft()
-            if not taker.no_ack:
+        contents, ready, next_taker = self._contents, self.ready, self.turns.next
+        while ready:
+            taker = next_taker()
+            if taker is None:
+                return
+            entry = ready.take()
+            if taker.no_ack:
+                self._books.left(entry.message)
+            else:
                 self.unacked += 1
+            if contents.watched:
+                contents.left(entry)
+                contents.drop_expired()
             taker.take(entry)
 
     def get(self, *, no_ack: bool) -> Entry | None:
         """The next message for basic.get, past all consumers."""
+        if self._lease is not None:
+            self._lease.renew()
         if not self.ready:
             return None
-        if not no_ack:
+        entry = self.ready.take()
+        if no_ack:
+            self._books.left(entry.message)
+        else:
             self.unacked += 1
-        return self.ready.popleft()
+        if self._contents.watched:
+            self._contents.left(entry)
+            self._got()
+            self._undertaker.work()
+        return entry
+
+    def _got(self) -> None:
+        """What has come to the head by basic.get may have expired long ago."""
+        self._contents.drop_expired()
+
+    def counts(self, entry: Entry, *, got: bool) -> FieldTable:
+        """The headers in which it tells how often a message came back; a classic queue does not. `got` is true for
+        basic.get."""
+        return {}
 
     # Settling
 
     def acknowledge(self, entry: Entry) -> None:
+        self._books.left(entry.message)
         if not self.deleted:
             self.unacked -= 1
 
-    def reject(self, entry: Entry) -> None:
-        """Gone from here; to the dead-letter exchange where there is one."""
-        if not self.deleted:
-            self.unacked -= 1
-            self._bury(self, entry.message, Reason.REJECTED)
+    def discard(self, entries: Sequence[Entry], how: Back) -> None:
+        """Rejected without requeue: gone from here, to the dead-letter exchange where there is one."""
+        if self.deleted:
+            self._books.all_left(entries)
+            return
+        self._settled(entries)
+        for entry in entries:
+            self._count(entry, how)
+            self._die(entry, Reason.REJECTED)
+        self._undertaker.work()
+        self.run()
 
     def purge(self) -> int:
         count = len(self.ready)
-        self.ready.clear()
+        self._books.all_left(self.ready)
+        self._contents.clear()
         return count
 
-    # Consumers
+    # What must go
 
-    def add(self, taker: Taker) -> None:
-        self.consumers.append(taker)
-        self._turn.append(taker)
-        self._dispatch()
+    def _ring(self) -> None:
+        self._trim()
+        self._undertaker.work()
 
-    def remove(self, taker: Taker) -> None:
-        if taker in self.consumers:
-            self.consumers.remove(taker)
-        if taker in self._turn:
-            self._turn.remove(taker)
+    def _trim(self) -> None:
+        self._contents.trim()
 
-    def wake(self, taker: Taker) -> None:
-        """A consumer that was without credit may have some again. It joins at the end of the line."""
-        if taker.parked and not self.deleted:
-            taker.parked = False
-            self._turn.append(taker)
-            self._dispatch()
+    def _die(self, entry: Entry, reason: Reason) -> None:
+        self._books.died(entry, reason)
+        self._books.left(entry.message)
+        self._bury(entry, reason)
+
+    def _bury(self, entry: Entry, reason: Reason) -> None:
+        if self._buries:
+            self._undertaker.bury(entry, reason)
+
+    # Its end
 
     def delete(self) -> int:
-        """Everything in it is gone; consumers are told. The number of ready messages."""
+        """Everything in it is gone, and nothing of that is a dead letter. The number of ready messages."""
         count = self.purge()
-        self.deleted = True
         self.unacked = 0
-        self._turn.clear()
-        consumers, self.consumers = self.consumers, []
-        for taker in consumers:
-            taker.queue_deleted()
+        self._close()
         return count

@@ -1,9 +1,13 @@
-"""What every part of one broker may ask for: the time and what is due, the weight of all messages, and the version
-of RabbitMQ it behaves like."""
+"""What every part of one broker may ask for: the time and what is due, the weight of all messages, the version of
+RabbitMQ it behaves like, how long it waits for consumers, what a test does to publishers, and where to tell what
+happens."""
 
 from dataclasses import dataclass
 
+from pipeline.embedded.journal import Journal
 from pipeline.embedded.memory import Memory
+from pipeline.embedded.patience import Patience
+from pipeline.embedded.publish_faults import PublishFaults
 from pipeline.embedded.timeline import Timeline
 from pipeline.embedded.versions import Behaviour
 
@@ -13,3 +17,7 @@ class Shared:
     timeline: Timeline
     memory: Memory
     behaviour: Behaviour
+    consumer_timeout: float  # seconds that a delivery may be without an answer
+    patience: Patience
+    publish_faults: PublishFaults
+    journal: Journal

@@ -2,16 +2,22 @@
 not known here; whoever asks is an owner, no more."""
 
 import secrets
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
 
-from pipeline.embedded import arguments, dead_letters, refusals
-from pipeline.embedded.content import Message
-from pipeline.embedded.exchange import Binding, Exchange, check_binding, check_type
-from pipeline.embedded.queue import Queue, Reason, Taker
+from pipeline.embedded import refusals, wishes
+from pipeline.embedded.binding import Binding
+from pipeline.embedded.dead_letters import DeadLetters
+from pipeline.embedded.entry import Taker
+from pipeline.embedded.exchange import LOCAL_RANDOM, Exchange, check_binding, check_local_binding
+from pipeline.embedded.queue import Queue
+from pipeline.embedded.queue_arguments import CLASSIC, QUORUM
+from pipeline.embedded.quorum import QuorumQueue
+from pipeline.embedded.requesters import Requesters
 from pipeline.embedded.routing import Routing
 from pipeline.embedded.shared import Shared
+from pipeline.embedded.surroundings import Surroundings
 from pipeline.embedded.tables import Table
+from pipeline.embedded.wishes import ExchangeWish, QueueWish
 
 # RabbitMQ declares these in each virtual host (specification 3.1.3 asks for the first of each type).
 _PREDECLARED = {
@@ -24,48 +30,33 @@ _PREDECLARED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class QueueWish:
-    """A queue as somebody declares it."""
-
-    name: str
-    durable: bool
-    exclusive: bool
-    auto_delete: bool
-    arguments: Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExchangeWish:
-    """An exchange as somebody declares it."""
-
-    name: str
-    type: str
-    durable: bool
-    auto_delete: bool
-    internal: bool
-    arguments: Table
-
-
 class VHost:
     def __init__(self, name: str, shared: Shared) -> None:
         self.name = name
         self._shared = shared
-        self.exchanges = {name: Exchange(name=name, type=type, durable=True) for name, type in _PREDECLARED.items()}
+        self.exchanges = {
+            name: Exchange(name=name, type=type, durable=True, behaviour=shared.behaviour)
+            for name, type in _PREDECLARED.items()
+        }
         self.queues: dict[str, Queue] = {}
+        self.behaviour = shared.behaviour
+        self.timeline = shared.timeline
+        self.patience = shared.patience
+        self.consumer_timeout = shared.consumer_timeout
+        self.publish_faults = shared.publish_faults
+        self.journal = shared.journal
+        self.requesters = Requesters(name, shared.behaviour)
         self._routing = Routing(name, self.exchanges, self.queues)
-        self.route = self._routing.route  # once per message: one call less
+        self.entrance = self._routing.entrance  # once per message each: one call less
+        self.route = self._routing.route
+        self.queues_named = self._routing.queues_named
+        self._surroundings = Surroundings(
+            vhost=name, shared=shared, undertaker=DeadLetters(self._routing, shared), drop=self._drop_named
+        )
 
     @property
     def message_count(self) -> int:
         return sum(queue.message_count for queue in self.queues.values())
-
-    def _bury(self, queue: Queue, message: Message, reason: Reason) -> None:
-        """To the dead-letter exchange, at most once: where it is missing or routes nowhere, the message is gone."""
-        copy = dead_letters.dead_letter(message, queue, reason, self._shared.timeline.time)
-        if copy is not None:
-            for target in dead_letters.outside_a_circle(copy, self._routing.route_dead(copy)):
-                target.push(copy)
 
     # Exchanges
 
@@ -77,30 +68,23 @@ class VHost:
 
     def declare_exchange(self, wish: ExchangeWish) -> None:
         """Idempotent; refuses (406) a difference to the one that is there."""
-        if not wish.name:
-            raise refusals.default_exchange()
-        check_type(wish.type)
+        wishes.check_exchange_wish(wish, self.behaviour)
         thing = self._exchange(wish.name)
         current = self.exchanges.get(wish.name)
-        if current is None:
-            if wish.name.startswith("amq."):
-                raise refusals.reserved_prefix("exchange", wish.name)
-            arguments.check_exchange(wish.arguments, thing)
-            self.exchanges[wish.name] = Exchange(
-                name=wish.name,
-                type=wish.type,
-                durable=wish.durable,
-                auto_delete=wish.auto_delete,
-                internal=wish.internal,
-                arguments=wish.arguments,
-            )
+        if current is not None:
+            wishes.check_same_exchange(current, wish, thing)
             return
-        arguments.check_exchange(wish.arguments, thing)
-        if wish.type != current.type:
-            raise refusals.inequivalent("type", thing, f"'{wish.type}'", f"'{current.type}'")
-        for flag in ("durable", "auto_delete", "internal"):
-            arguments.same_flag(flag, thing, received=getattr(wish, flag), current=getattr(current, flag))
-        arguments.same_exchange(current.arguments, wish.arguments, thing)
+        wishes.check_new_exchange(wish, thing)
+        self.exchanges[wish.name] = Exchange(
+            name=wish.name,
+            type=wish.type,
+            behaviour=self.behaviour,
+            durable=wish.durable,
+            auto_delete=wish.auto_delete,
+            internal=wish.internal,
+            arguments=wish.arguments,
+        )
+        self.journal.tell_if_open("exchange declared", vhost=self.name, exchange=wish.name)
 
     def delete_exchange(self, name: str, *, if_unused: bool) -> None:
         """One that does not exist counts as deleted."""
@@ -117,6 +101,7 @@ class VHost:
 
     def _drop_exchange(self, exchange: Exchange) -> None:
         del self.exchanges[exchange.name]
+        self.journal.tell_if_open("exchange deleted", vhost=self.name, exchange=exchange.name)
         self._forget(exchange)
 
     def _forget(self, destination: Hashable) -> None:
@@ -131,19 +116,23 @@ class VHost:
 
     # Bindings
 
-    def bind(self, source: str, destination: Hashable, routing_key: str, args: Table) -> None:
-        """Idempotent."""
-        if not source:
-            raise refusals.default_exchange()
-        exchange = self.exchange(source)
-        check_binding(exchange.type, args)
-        exchange.bind(Binding(destination=destination, routing_key=routing_key, arguments=args))
-
     def bind_queue(self, source: str, name: str, owner: object, routing_key: str, args: Table) -> None:
-        """The same. Where neither exists it is the exchange that is named, as by RabbitMQ."""
-        if source:
-            self.exchange(source)
-        self.bind(source, self.queue(name, owner), routing_key, args)
+        """Idempotent. Where neither exists it is the exchange that is named, as by RabbitMQ."""
+        self.requesters.check_bindable(name)
+        exchange = self._source(source)
+        _bind(exchange, self.queue(name, owner), routing_key, args)
+
+    def bind_exchange(self, source: str, name: str, routing_key: str, args: Table) -> None:
+        """The same."""
+        if not name:
+            raise refusals.default_exchange()
+        exchange = self._source(source)
+        _bind(exchange, self.exchange(name), routing_key, args)
+
+    def _source(self, name: str) -> Exchange:
+        if not name:
+            raise refusals.default_exchange()
+        return self.exchange(name)
 
     def unbind(self, source: str, destination: Hashable | None, routing_key: str, args: Mapping[str, object]) -> None:
         """A binding that is not there counts as removed, whichever of its ends is missing."""
@@ -168,60 +157,47 @@ class VHost:
 
     def declare_queue(self, wish: QueueWish, owner: object) -> Queue:
         """Idempotent; refuses (405, 406) a difference to the one that is there."""
+        thing = self._queue(wish.name)
         if wish.name in self.queues:
             queue = self.queue(wish.name, owner)
-            self._same(queue, wish)
+            wishes.check_same_queue(queue, wish, thing, self.behaviour)
             return queue
-        if wish.name.startswith("amq."):
-            raise refusals.reserved_prefix("queue", wish.name)
-        thing = self._queue(wish.name)
-        arguments.check_queue(wish.arguments, thing)
-        if arguments.queue_type(wish.arguments, thing) == arguments.QUORUM:
-            self._check_quorum(wish, thing)
-        queue = Queue(
+        kind = QuorumQueue if wishes.check_new_queue(wish, thing, self.behaviour) == QUORUM else Queue
+        queue = kind(
             name=wish.name or _server_name(),
-            durable=wish.durable,
+            durable=wish.lasting,
             auto_delete=wish.auto_delete,
             arguments=wish.arguments,
             owner=owner if wish.exclusive else None,
-            bury=self._bury,
+            surroundings=self._surroundings,
         )
         self.queues[queue.name] = queue
+        self.journal.tell_if_open("queue declared", vhost=self.name, queue=queue.name)
         return queue
 
-    def _check_quorum(self, wish: QueueWish, thing: str) -> None:
-        if not wish.name:
-            raise refusals.server_named("rabbit_quorum_queue")
-        if not wish.durable:
-            raise refusals.invalid_property("non-durable", thing)
-        if wish.auto_delete:
-            raise refusals.invalid_property("auto-delete", thing)
-        if wish.exclusive:
-            raise refusals.invalid_property("exclusive-owner", thing)
-
-    def _same(self, queue: Queue, wish: QueueWish) -> None:
-        thing = self._queue(queue.name)
-        arguments.same_flag("durable", thing, received=wish.durable, current=queue.durable)
-        arguments.same_flag("auto_delete", thing, received=wish.auto_delete, current=queue.auto_delete)
-        if wish.exclusive != (queue.owner is not None):
-            raise refusals.locked(thing)
-        arguments.same_queue(queue.arguments, wish.arguments, thing)
-
-    def delete_queue(self, name: str, owner: object, *, if_unused: bool, if_empty: bool) -> int:
-        """The number of messages that were ready in it; one that does not exist had none."""
+    def delete_queue(
+        self, name: str, owner: object, *, if_unused: bool, if_empty: bool, answer: Callable[[int], None]
+    ) -> None:
+        """`answer` takes the number of messages that were ready in it. As from RabbitMQ, it comes before the consumers
+        hear of it. A queue that does not exist had no messages."""
         if name not in self.queues:
-            return 0
+            answer(0)
+            return
         queue = self.queue(name, owner)
-        if if_unused and queue.consumers:
-            raise refusals.in_use(self._queue(name))
-        if if_empty and queue.ready:
-            raise refusals.not_empty(self._queue(name))
-        return self._drop_queue(queue)
+        wishes.check_deleting(queue, self._queue(name), if_unused=if_unused, if_empty=if_empty)
+        self._drop_queue(queue, answer)
 
-    def _drop_queue(self, queue: Queue) -> int:
+    def _drop_queue(self, queue: Queue, answer: Callable[[int], None] | None = None) -> None:
         del self.queues[queue.name]
+        self.journal.tell_if_open("queue deleted", vhost=self.name, queue=queue.name)
         self._forget(queue)
-        return queue.delete()
+        count = queue.delete()
+        if answer is not None:
+            answer(count)
+        queue.dismiss()
+
+    def _drop_named(self, name: str) -> None:
+        self._drop_queue(self.queues[name])
 
     def remove_consumer(self, queue: Queue, taker: Taker) -> None:
         """An auto-delete queue goes with its last consumer."""
@@ -243,3 +219,17 @@ class VHost:
 
 def _server_name() -> str:
     return f"amq.gen-{secrets.token_urlsafe(16)}"
+
+
+def _bind(exchange: Exchange, destination: Hashable, routing_key: str, args: Table) -> None:
+    if exchange.type == LOCAL_RANDOM:
+        check_local_binding(routing_key, _type_of(destination))
+    check_binding(exchange.type, args)
+    exchange.bind(Binding(destination=destination, routing_key=routing_key, arguments=args))
+
+
+def _type_of(destination: Hashable) -> str | None:
+    """None where it is no queue."""
+    if not isinstance(destination, Queue):
+        return None
+    return QUORUM if destination.is_quorum else CLASSIC

@@ -59,13 +59,15 @@ async def test_all_differences_of_all_objects_are_told_with_both_values(broker: 
     async with generation_of(broker.url) as generation:
         theirs = topology(
             exchange("orders", type="fanout", durable=False),
-            queue("hello", durable=False, auto_delete=True, arguments={"x-message-ttl": 5000, "x-max-length": 7}),
+            queue("hello", auto_delete=True, arguments={"x-message-ttl": 5000, "x-max-length": 7}),
         )
         assert await declare(generation, theirs) == ()
 
         # When the file's are declared, with one that is right
         ours = topology(
-            exchange("orders", type="topic"), queue("hello", arguments={"x-message-ttl": 6000}), queue("fine")
+            exchange("orders", type="topic"),
+            queue("hello", durable=False, arguments={"x-message-ttl": 6000}),
+            queue("fine"),
         )
         differences = await declare(generation, ours)
 
@@ -74,7 +76,7 @@ async def test_all_differences_of_all_objects_are_told_with_both_values(broker: 
         'exchange "orders" is on the broker with durable false, the file says true',
         'exchange "orders" is on the broker with type fanout, the file says topic',
         'queue "hello" is on the broker with auto_delete true, the file says false',
-        'queue "hello" is on the broker with durable false, the file says true',
+        'queue "hello" is on the broker with durable true, the file says false',
         'queue "hello" is on the broker with x-max-length 7, the file has none',
         'queue "hello" is on the broker with x-message-ttl 5000, the file says 6000',
     ]
@@ -184,12 +186,13 @@ async def test_check_makes_nothing_and_tells_what_is_missing(broker: BrokerUnder
 
 async def test_check_tells_what_differs(broker: BrokerUnderTest) -> None:
     async with generation_of(broker.url) as generation:
-        await declare(generation, topology(queue("q", durable=False, arguments={})))
+        await declare(generation, topology(queue("q", arguments={})))
 
-        differences = await declare(generation, topology(queue("q", declare="check", arguments={"x-max-length": 3})))
+        wanted = queue("q", declare="check", durable=False, arguments={"x-max-length": 3})
+        differences = await declare(generation, topology(wanted))
 
     assert sorted(sentences(differences)) == [
-        'queue "q" is on the broker with durable false, the file says true',
+        'queue "q" is on the broker with durable true, the file says false',
         'queue "q" is on the broker without x-max-length, the file says 3',
     ]
 

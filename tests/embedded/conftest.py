@@ -9,5 +9,5 @@ from pipeline.embedded import EmbeddedBroker
 
 @pytest.fixture
 def embedded() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as broker:
+    with EmbeddedBroker(rabbitmq_version="3.10") as broker:
         yield broker

@@ -22,8 +22,8 @@ PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 Seen = tuple[int, Any]
 
 
-def new_node(*vhosts: str) -> Node:
-    return Node(username="user", password="secret", vhosts=vhosts or ("/",))
+def new_node(*vhosts: str, rabbitmq_version: str = "3.10") -> Node:
+    return Node(username="user", password="secret", vhosts=vhosts or ("/",), rabbitmq_version=rabbitmq_version)
 
 
 class Talk:
@@ -68,6 +68,12 @@ class Talk:
         for channel in channels or (1,):
             self.say(channel, Channel.Open())
         return self
+
+    def wait(self, seconds: float) -> list[Seen]:
+        """Let time pass, and read what is said by that."""
+        timeline = self.node.timeline
+        timeline.advance(timeline.now + seconds, timeline.time + seconds)
+        return self.heard()
 
     # Saying and hearing
 

@@ -9,85 +9,21 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-import aio_pika
 import pytest
 from aio_pika import Message
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 from aiormq.exceptions import ChannelPreconditionFailed, ProbableAuthenticationError
 from pamqp import frame
-from pamqp.commands import Basic, Channel, Connection, Queue
+from pamqp.commands import Basic, Queue
 from pamqp.common import FieldTable
 
 from pipeline.clock import FakeClock
 from pipeline.embedded import NOT_DONE, EmbeddedBroker, server
-from tests.embedded.conversation import CAPABILITIES, PROTOCOL_HEADER, publishing
+from tests.embedded.conversation import PROTOCOL_HEADER, publishing
+from tests.embedded.stranger import Stranger, connect, end_of, stranger
 from tests.waiting import deadline, eventually, wait_until
 
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
-
-
-async def connect(url: str, name: str = "test") -> AbstractConnection:
-    return await aio_pika.connect(url, timeout=deadline(10), client_properties={"connection_name": name})
-
-
-def end_of(connection: AbstractConnection) -> asyncio.Future[BaseException | None]:
-    """Why it was closed, as soon as it is."""
-    closed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-
-    def note(_: object, reason: BaseException | None) -> None:
-        if not closed.done():
-            closed.set_result(reason)
-
-    connection.close_callbacks.add(note)
-    return closed
-
-
-class Stranger:
-    """A bare socket at the broker's port."""
-
-    def __init__(self, broker: EmbeddedBroker) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", broker.port), deadline(10))
-        self._password = broker.password
-
-    def say(self, channel: int, *frames: frame.FrameTypes) -> None:
-        self.socket.sendall(b"".join(frame.marshal(each, channel) for each in frames))
-
-    def open(self, heartbeat: int = 0) -> None:
-        """Through the handshake to an open channel 1."""
-        self.socket.sendall(PROTOCOL_HEADER)
-        start: dict[str, Any] = {"capabilities": CAPABILITIES}
-        self.say(0, Connection.StartOk(start, "PLAIN", f"\0piperun\0{self._password}", "en_US"))
-        self.say(0, Connection.TuneOk(2047, 131_072, heartbeat), Connection.Open("/"))
-        self.say(1, Channel.Open())
-        opened = frame.marshal(Connection.OpenOk(), 0)
-        heard = b""
-        while opened not in heard or not heard.endswith(b"\x00\x14\x00\x0b\x00\x00\x00\x00\xce"):
-            heard += self.socket.recv(65_536)
-
-    def hear(self, size: int) -> bytes:
-        """Exactly so many octets."""
-        heard = b""
-        while len(heard) < size:
-            octets = self.socket.recv(min(65_536, size - len(heard)))
-            if not octets:
-                raise EOFError(heard)
-            heard += octets
-        return heard
-
-    def hear_all(self) -> bytes:
-        """Until the broker hangs up, which it must within the socket's deadline."""
-        heard = b""
-        with suppress(ConnectionResetError):
-            while octets := self.socket.recv(65_536):
-                heard += octets
-        return heard
-
-
-@contextmanager
-def stranger(broker: EmbeddedBroker) -> Iterator[Stranger]:
-    one = Stranger(broker)
-    with one.socket:
-        yield one
 
 
 # Start and stop
@@ -149,7 +85,7 @@ async def test_stopping_closes_each_connection_with_a_word_and_tells_what_is_los
     connection = await connect(broker.url)
     closed = end_of(connection)
     channel = await connection.channel()
-    await channel.declare_queue("q")
+    await channel.declare_queue("q", durable=True)
     await channel.default_exchange.publish(Message(b"x"), "q")
     await asyncio.to_thread(broker.stop)
     reason = await asyncio.wait_for(closed, deadline(10))
@@ -202,7 +138,7 @@ async def test_virtual_hosts_are_made_beforehand_or_later() -> None:
         for vhost in ("/", "a b", "later"):
             connection = await connect(broker.url_of(vhost))
             async with connection:
-                await (await connection.channel()).declare_queue(f"in {vhost}")
+                await (await connection.channel()).declare_queue(f"in {vhost}", durable=True)
         assert broker.queue_depths() == {"in /": 0, "a b:in a b": 0, "later:in later": 0}
 
 
@@ -223,8 +159,8 @@ async def test_messages_take_their_time_from_the_clock_that_was_handed_in() -> N
         async with connection:
             channel = await connection.channel()
             arguments: FieldTable = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
-            work = await channel.declare_queue("work", arguments=arguments)
-            dead = await channel.declare_queue("dead")
+            work = await channel.declare_queue("work", durable=True, arguments=arguments)
+            dead = await channel.declare_queue("dead", durable=True)
             await channel.default_exchange.publish(Message(b"x"), "work")
             message = await work.get(timeout=deadline(10))
             assert message is not None
@@ -262,7 +198,7 @@ async def test_the_channels_that_consume_a_queue_can_be_closed(embedded: Embedde
     connection = await connect(embedded.url)
     async with connection:
         consuming, other = await connection.channel(), await connection.channel()
-        queue = await consuming.declare_queue("q")
+        queue = await consuming.declare_queue("q", durable=True)
         inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
         await queue.consume(inbox.put)
         underlay = await consuming.get_underlay_channel()
@@ -270,7 +206,7 @@ async def test_the_channels_that_consume_a_queue_can_be_closed(embedded: Embedde
         embedded.close_channels_consuming("q", reason="delivery acknowledgement on channel 1 timed out")
         with pytest.raises(ChannelPreconditionFailed, match="delivery acknowledgement on channel 1 timed out"):
             await asyncio.wait_for(closing, deadline(10))
-        assert (await other.declare_queue("q")).declaration_result.consumer_count == 0
+        assert (await other.declare_queue("q", durable=True)).declaration_result.consumer_count == 0
 
 
 # Strangers
@@ -301,7 +237,9 @@ def test_random_octets_never_hang(embedded: EmbeddedBroker, seed: int) -> None:
 
 
 def test_frames_cut_in_the_middle_leave_nothing_behind(embedded: EmbeddedBroker) -> None:
-    whole = b"".join(frame.marshal(each, 1) for each in [Queue.Declare(0, "q"), *publishing("q", b"body")])
+    whole = b"".join(
+        frame.marshal(each, 1) for each in [Queue.Declare(0, "q", durable=True), *publishing("q", b"body")]
+    )
     for end in range(0, len(whole), 7):
         with stranger(embedded) as one:
             one.open()
@@ -374,7 +312,7 @@ async def test_real_heartbeats_keep_an_idle_line_open(embedded: EmbeddedBroker) 
         quiet.open(heartbeat=1)
         await asyncio.to_thread(quiet.hear_all)
     await eventually(lambda: len(embedded.connections()) == 1)
-    await (await connection.channel()).declare_queue("still here")
+    await (await connection.channel()).declare_queue("still here", durable=True)
     await connection.close()
 
 
@@ -385,7 +323,7 @@ def test_who_does_not_read_holds_up_nobody_else_and_gets_everything_in_the_end(e
     count, size = 400, 100_000
     with stranger(embedded) as slow, stranger(embedded) as other:
         slow.open()
-        slow.say(1, Queue.Declare(0, "q"), Basic.Consume(0, "q", "c", no_ack=True))
+        slow.say(1, Queue.Declare(0, "q", durable=True), Basic.Consume(0, "q", "c", no_ack=True))
         other.open()
         other.say(1, *[each for _ in range(count) for each in publishing("q", b"x" * size)])
         # A method behind all of them is answered, although the consumer has read nothing
@@ -402,7 +340,7 @@ def test_who_does_not_read_holds_up_nobody_else_and_gets_everything_in_the_end(e
 def test_under_an_alarm_a_publishers_socket_is_not_read(embedded: EmbeddedBroker) -> None:
     with stranger(embedded) as one:
         one.open()
-        one.say(1, Queue.Declare(0, "q"))
+        one.say(1, Queue.Declare(0, "q", durable=True))
         embedded.block("low on memory")
         # More than any socket buffer holds does not go through until the alarm is over
         flood = b"".join(frame.marshal(each, 1) for each in publishing("q", b"x" * 100_000)) * 200
@@ -423,7 +361,7 @@ def test_two_busy_publishers_both_get_through(embedded: EmbeddedBroker) -> None:
     with stranger(embedded) as one, stranger(embedded) as other:
         for peer, queue in ((one, "a"), (other, "b")):
             peer.open()
-            peer.say(1, Queue.Declare(0, queue))
+            peer.say(1, Queue.Declare(0, queue, durable=True))
 
         def flood(peer: Stranger, queue: str) -> None:
             peer.say(1, *[each for _ in range(5_000) for each in publishing(queue, b"x" * 100)])

@@ -412,7 +412,8 @@ def test_there_are_no_streams() -> None:
         ),
         (
             Exchange.Declare(0, "e", "direct", arguments={"alternate-exchange": 5}),
-            "invalid type 'byte' for arg 'alternate-exchange' in exchange 'e' in vhost '/'",
+            "inequivalent arg 'alternate-exchange' for exchange 'e' in vhost '/': "
+            "received the value '5' of type 'byte' but current is none",
         ),
     ],
 )

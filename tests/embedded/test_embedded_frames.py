@@ -12,7 +12,7 @@ from pamqp.common import FieldTable
 from pipeline.embedded import refusals
 from pipeline.embedded.frames import Cutter
 from pipeline.embedded.refusals import Refusal
-from tests.embedded.conversation import Talk, closed, deliveries, methods, only, publishing
+from tests.embedded.conversation import Talk, closed, deliveries, methods, new_node, only, publishing
 
 PUBLISH = Basic.Publish(0, "", "q")
 QOS = Basic.Qos(0, 1)
@@ -54,11 +54,12 @@ def test_a_frame_may_be_as_long_as_was_negotiated() -> None:
         (frame_of(5, 1, b"X"), 'type 5, all octets = <<"X">>: unknown_frame'),
         (frame_of(5, 0, b"X"), 'type 5, all octets = <<"X">>: unknown_frame'),
         (frame_of(2, 0, b"x"), 'type 2, all octets = <<"x">>: unknown_frame'),
+        (frame_of(1, 1, b"\x00\x3c\x00\x0a" + b"x" * 200), f"cannot decode <<{'120,' * 55}12..."),
         (frame_of(8, 0, b"X"), 'type 8, all octets = <<"X">>: unknown_frame'),
         (frame_of(1, 1, b"\x00\x3c"), "type 1, all octets = <<0,60>>: unknown_frame"),
-        (frame_of(1, 1, b"\x00\x3c\x00\x0a\x00"), "cannot decode basic.qos"),
-        (frame_of(1, 1, b"\x00\x3c\x00\x28\x00\x00\x05"), "cannot decode basic.publish"),
-        (frame_of(1, 1, b"\x00\x3c\x00\x50\x00"), "cannot decode basic.ack"),
+        (frame_of(1, 1, b"\x00\x3c\x00\x0a\x00"), "cannot decode <<0>>"),
+        (frame_of(1, 1, b"\x00\x3c\x00\x28\x00\x00\x05"), "cannot decode <<0,0,5>>"),
+        (frame_of(1, 1, b"\x00\x3c\x00\x50\x00"), "cannot decode <<0>>"),
     ],
 )
 def test_a_frame_that_makes_no_sense_ends_the_connection_with_501(octets: bytes, text: str) -> None:
@@ -138,11 +139,22 @@ def test_channels_are_counted_and_their_numbers_are_free() -> None:
         ),
         ([PUBLISH, ONE_OCTET, QOS], "expected content body, got non content body frame instead"),
         ([PUBLISH, ONE_OCTET, ONE_OCTET], "expected content body, got non content body frame instead"),
-        ([PUBLISH, ONE_OCTET, body.ContentBody(b"xyz")], "expected content body, got non content body frame instead"),
     ],
 )
 def test_content_out_of_order_ends_the_connection_with_505(frames: list[frame.FrameTypes], text: str) -> None:
     assert closed(Talk().open().say(1, *frames)) == ("connection", 505, f"UNEXPECTED_FRAME - {text}")
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "text"),
+    [
+        ("3.10", 505, "UNEXPECTED_FRAME - expected content body, got non content body frame instead"),
+        ("4.3", 501, "FRAME_ERROR - content body frame exceeds remaining content size"),
+    ],
+)
+def test_a_body_is_not_longer_than_was_announced(version: str, code: int, text: str) -> None:
+    talk = Talk(new_node(rabbitmq_version=version)).open()
+    assert closed(talk.say(1, PUBLISH, ONE_OCTET, body.ContentBody(b"xyz"))) == ("connection", code, text)
 
 
 def test_a_heartbeat_belongs_on_channel_0() -> None:

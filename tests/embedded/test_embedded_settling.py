@@ -4,17 +4,18 @@ from typing import Any
 
 import pytest
 from pamqp import frame
-from pamqp.commands import Basic, Channel, Confirm, Connection, Queue, Tx
+from pamqp.commands import Basic, Channel, Confirm, Connection, Queue
 from pamqp.common import FieldTable
 
 from pipeline.embedded.outbox import ENOUGH, TOO_MUCH
-from tests.embedded.conversation import CAPABILITIES, Talk, closed, deliveries, methods, only, publishing
+from pipeline.embedded.versions import NEWEST
+from tests.embedded.conversation import CAPABILITIES, Talk, closed, deliveries, methods, new_node, only, publishing
 
 
-def with_messages(count: int, *channels: int) -> Talk:
+def with_messages(count: int, *channels: int, version: str = NEWEST) -> Talk:
     """A queue `q` with the messages 0, 1, 2..."""
-    talk = Talk().open(*(channels or (1,)))
-    talk.say(1, Queue.Declare(0, "q"))
+    talk = Talk(new_node(rabbitmq_version=version)).open(*(channels or (1,)))
+    talk.say(1, Queue.Declare(0, "q", durable=True))
     for number in range(count):
         talk.publish(1, "q", str(number).encode())
     return talk
@@ -75,8 +76,8 @@ def test_qos_is_for_the_consumers_to_come() -> None:
 
 
 def test_global_qos_bounds_the_channel_and_those_that_are_there() -> None:
-    talk = with_messages(0)
-    talk.say(1, Queue.Declare(0, "other"), Basic.Consume(0, "q", "a"), Basic.Consume(0, "other", "b"))
+    talk = with_messages(0, version="3.10")
+    talk.say(1, Queue.Declare(0, "other", durable=True), Basic.Consume(0, "q", "a"), Basic.Consume(0, "other", "b"))
     talk.say(1, Basic.Qos(0, 2, True))
     heard = talk.publish(1, "q", b"0") + talk.publish(1, "other", b"1") + talk.publish(1, "other", b"2")
     assert bodies(heard) == [b"0", b"1"]
@@ -84,6 +85,21 @@ def test_global_qos_bounds_the_channel_and_those_that_are_there() -> None:
     assert bodies(talk.say(1, Basic.Ack(1))) == [b"2"]
     talk.publish(1, "q", b"3")
     assert bodies(talk.say(1, Basic.Qos(0, 0, True))) == [b"3"]
+
+
+def test_the_newest_takes_global_qos_for_each_consumer() -> None:
+    talk = with_messages(4)
+    assert bodies(talk.say(1, Basic.Qos(0, 1, True), Basic.Consume(0, "q", "a"))) == [b"0"]
+    assert bodies(talk.say(1, Basic.Consume(0, "q", "b"))) == [b"1"]
+    quorum: FieldTable = {"x-queue-type": "quorum"}
+    talk.say(1, Queue.Declare(0, "qq", durable=True, arguments=quorum))
+    assert methods(talk.say(1, Basic.Consume(0, "qq", "c"))) == ["Basic.ConsumeOk"]
+
+
+def test_qos_for_each_consumer_ends_the_one_for_the_channel() -> None:
+    talk = with_messages(4, version="3.10")
+    assert bodies(talk.say(1, Basic.Qos(0, 1, True), Basic.Consume(0, "q", "a"))) == [b"0"]
+    assert bodies(talk.say(1, Basic.Qos(0, 2))) == [b"1", b"2", b"3"]
 
 
 def test_prefetch_does_not_count_for_no_ack_nor_for_get() -> None:
@@ -106,7 +122,7 @@ def test_a_prefetch_size_is_not_implemented() -> None:
 
 
 def test_a_quorum_queue_is_not_consumed_under_global_qos() -> None:
-    talk = Talk().open()
+    talk = Talk(new_node(rabbitmq_version="3.10")).open()
     quorum: FieldTable = {"x-queue-type": "quorum"}
     talk.say(1, Queue.Declare(0, "qq", durable=True, arguments=quorum), Basic.Qos(0, 5, True))
     text = "NOT_IMPLEMENTED - queue 'qq' in vhost '/' does not support global qos"
@@ -119,7 +135,7 @@ def test_a_quorum_queue_is_not_consumed_under_global_qos() -> None:
 def test_deliveries_wait_for_a_peer_that_does_not_read_and_go_on_when_it_does() -> None:
     talk = Talk().open()
     big = b"x" * 60_000
-    talk.say(1, Queue.Declare(0, "q"))
+    talk.say(1, Queue.Declare(0, "q", durable=True))
     for _ in range(20):
         talk.publish(1, "q", big)
     # When the consumer starts and nothing is read
@@ -137,7 +153,7 @@ def test_deliveries_wait_for_a_peer_that_does_not_read_and_go_on_when_it_does() 
 
 def test_who_does_not_read_the_answers_is_not_listened_to() -> None:
     talk = Talk().open()
-    talk.say(1, Queue.Declare(0, "q"))
+    talk.say(1, Queue.Declare(0, "q", durable=True))
     talk.publish(1, "q", b"x" * 100_000)
     get_and_give_back = _octets(Basic.Get(0, "q")) + _octets(Basic.Nack(0, True, True))
     for _ in range(TOO_MUCH // 100_000 + 1):
@@ -340,7 +356,7 @@ def test_a_deleted_queue_cancels_its_consumers() -> None:
 
 def test_a_client_that_would_not_understand_a_cancel_is_not_told() -> None:
     talk = Talk().open(1, 2, capabilities={**CAPABILITIES, "consumer_cancel_notify": False})
-    talk.say(1, Queue.Declare(0, "q"), Basic.Consume(0, "q", "c"))
+    talk.say(1, Queue.Declare(0, "q", durable=True), Basic.Consume(0, "q", "c"))
     assert methods(talk.say(2, Queue.Delete(0, "q"))) == ["Queue.DeleteOk"]
 
 
@@ -420,22 +436,6 @@ def test_properties_that_are_right_pass() -> None:
     assert talk.bodies(1, "q") == [b"1"]
 
 
-@pytest.mark.parametrize(
-    ("methods_sent", "end"),
-    [
-        ([Tx.Select()], ("connection", 540, "NOT_IMPLEMENTED - transactions are not supported by the embedded broker")),
-        (
-            [Confirm.Select(), Tx.Select()],
-            ("channel", 406, "PRECONDITION_FAILED - cannot switch from confirm to tx mode"),
-        ),
-        ([Tx.Commit()], ("channel", 406, "PRECONDITION_FAILED - channel is not transactional")),
-        ([Tx.Rollback()], ("channel", 406, "PRECONDITION_FAILED - channel is not transactional")),
-    ],
-)
-def test_there_are_no_transactions(methods_sent: list[Any], end: tuple[str, int, str]) -> None:
-    assert closed(Talk().open().say(1, *methods_sent)) == end
-
-
 def test_flow_can_be_switched_on_only() -> None:
     talk = Talk().open()
     assert only(talk.say(1, Channel.Flow(True)), Channel.FlowOk).active is True
@@ -445,7 +445,7 @@ def test_flow_can_be_switched_on_only() -> None:
 def test_one_message_in_two_queues_is_settled_in_each() -> None:
     talk = Talk().open()
     for name in ("a", "b"):
-        talk.say(1, Queue.Declare(0, name), Queue.Bind(0, name, "amq.fanout", ""))
+        talk.say(1, Queue.Declare(0, name, durable=True), Queue.Bind(0, name, "amq.fanout", ""))
     talk.publish(1, "", b"x", exchange="amq.fanout")
     talk.say(1, Basic.Get(0, "a"), Basic.Get(0, "b"), Basic.Ack(1))
     assert talk.node.queue_depths() == {"a": 0, "b": 1}

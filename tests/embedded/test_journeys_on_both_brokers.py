@@ -66,7 +66,8 @@ async def test_each_type_of_exchange_routes_alike(broker: BrokerUnderTest) -> No
         for kind in kinds:
             exchange = await channel.declare_exchange(f"e.{kind.value}", kind, auto_delete=False)
             for key in ("a.b", "a.*", "#"):
-                queue = await channel.declare_queue(f"{kind.value} {key}".replace("*", "one").replace("#", "any"))
+                name = f"{kind.value} {key}".replace("*", "one").replace("#", "any")
+                queue = await channel.declare_queue(name, durable=True)
                 await queue.bind(exchange, key, arguments={"x-match": "any", "tone": key, "size": 2})
         for kind in kinds:
             exchange = await channel.get_exchange(f"e.{kind.value}")
@@ -94,7 +95,7 @@ async def test_exchange_to_exchange(broker: BrokerUnderTest) -> None:
         near = await channel.declare_exchange("near", ExchangeType.FANOUT)
         far = await channel.declare_exchange("far", ExchangeType.DIRECT, internal=True)
         await far.bind(near)
-        queue = await channel.declare_queue("q")
+        queue = await channel.declare_queue("q", durable=True)
         await queue.bind(far, "k")
         await queue.bind(near)
         await near.publish(Message(b"once"), "k")
@@ -212,13 +213,13 @@ async def test_an_unroutable_message_comes_back_before_its_confirm(broker: Broke
         assert isinstance(returned.value.frame, Basic.Return)
         assert (returned.value.frame.reply_code, returned.value.frame.reply_text) == (312, "NO_ROUTE")
         # and the next one is fine
-        await channel.declare_queue("somewhere", auto_delete=True)
+        await channel.declare_queue("somewhere", durable=True, auto_delete=True)
         await channel.default_exchange.publish(Message(b"x"), "somewhere", timeout=deadline(10))
 
 
 async def test_many_confirms_in_flight(broker: BrokerUnderTest) -> None:
     async with broker.channel() as channel:
-        await channel.declare_queue("q")
+        await channel.declare_queue("q", durable=True)
         publish = channel.default_exchange.publish
         async with asyncio.timeout(deadline(20)):
             await asyncio.gather(*(publish(Message(str(number).encode()), "q") for number in range(500)))
@@ -235,15 +236,15 @@ REFUSALS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         "limit",
-        {"arguments": {"x-max-length": 5}},
-        {"arguments": {}},
+        {"durable": True, "arguments": {"x-max-length": 5}},
+        {"durable": True, "arguments": {}},
         "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'limit' in vhost '{}': "
         "received none but current is the value '5' of type 'byte'",
     ),
     (
         "ttl",
-        {"arguments": {"x-message-ttl": 1000}},
-        {"arguments": {"x-message-ttl": 2000}},
+        {"durable": True, "arguments": {"x-message-ttl": 1000}},
+        {"durable": True, "arguments": {"x-message-ttl": 2000}},
         "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'ttl' in vhost '{}': "
         "received '2000' but current is '1000'",
     ),
@@ -296,7 +297,7 @@ async def test_a_server_named_queue(broker: BrokerUnderTest) -> None:
 
 async def test_an_auto_delete_queue_goes_with_its_last_consumer(broker: BrokerUnderTest) -> None:
     async with broker.channel() as channel:
-        queue = await channel.declare_queue("q", auto_delete=True)
+        queue = await channel.declare_queue("q", durable=True, auto_delete=True)
         inbox: Inbox = asyncio.Queue()
         tags = [await queue.consume(inbox.put) for _ in range(2)]
         await queue.cancel(tags[0])
@@ -307,7 +308,7 @@ async def test_an_auto_delete_queue_goes_with_its_last_consumer(broker: BrokerUn
 
 async def test_a_deleted_queue_cancels_its_consumer_and_leaves_the_channel_open(broker: BrokerUnderTest) -> None:
     async with broker.channel() as channel:
-        queue = await channel.declare_queue("q")
+        queue = await channel.declare_queue("q", durable=True)
         cancelled: asyncio.Queue[str | None] = asyncio.Queue()
         underlay = await channel.get_underlay_channel()
         underlay.on_consumer_cancel_callbacks.add(lambda frame: cancelled.put_nowait(frame.consumer_tag))
