@@ -57,6 +57,7 @@ WORDS: Mapping[str, str] = {
     "queue-type": "a setting that this type of queue does not have",
     "quorum-without-dead-letter": "a quorum queue from which the broker may drop messages",
     "recursive-alias": "an alias inside its own anchor",
+    "refused-argument": "an argument that this version of RabbitMQ refuses",
     "reserved-character": "a value that begins with a character of YAML's own",
     "routing-key-ignored": "a routing key where none is looked at",
     "several-documents": "more than one YAML document in a file",
@@ -82,6 +83,7 @@ WORDS: Mapping[str, str] = {
     "unreadable-file": "a file that cannot be read",
     "unset-variable": "a variable that is not set",
     "unsupported-version": "a version of the file format that this piperun does not read",
+    "versions-differ": "two files that want different versions of the one embedded broker",
     "wrong-shape": "a list, a map or a single value where another of them must stand",
     "wrong-type": "a text where a number must stand, or the other way round",
 }

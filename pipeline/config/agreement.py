@@ -1,11 +1,11 @@
-"""Several files in one run: declared alike, and `runtime` in one of them only.
+"""Several files in one run: declared alike, `runtime` in one of them only, one version of the embedded broker.
 Knows the trees of all files; what is wrong inside one of them is found elsewhere."""
 
 from collections.abc import Sequence
 from typing import cast
 
 from pipeline.config import arguments, broker, dead_letters
-from pipeline.config.nodes import MapNode, Plain, key_place
+from pipeline.config.nodes import MapNode, Plain, at, key_place, value_place
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
 from pipeline.problems import Place
@@ -19,7 +19,9 @@ _COMPARED = {
 def check(files: Sequence[tuple[MapNode, Report]]) -> None:
     """Problems stand in the later file and name the earlier one."""
     _runtime(files)
-    _declarations([(root, report) for root, report in files if not report.has_errors])
+    right = [(root, report) for root, report in files if not report.has_errors]
+    _versions(right)
+    _declarations(right)
 
 
 def _runtime(files: Sequence[tuple[MapNode, Report]]) -> None:
@@ -34,6 +36,29 @@ def _runtime(files: Sequence[tuple[MapNode, Report]]) -> None:
             )
             report.error("several-runtimes", place, sentence, "keep one", first)
         first = first or place
+
+
+def _versions(files: Sequence[tuple[MapNode, Report]]) -> None:
+    """All files that want the embedded broker share one, which behaves like one version of RabbitMQ."""
+    first: tuple[str, Place] | None = None
+    for root, report in files:
+        if not broker.is_embedded(root):
+            continue
+        place = _version_place(root, report)
+        version, there = first = first or (broker.version(root), place)
+        if broker.version(root) != version:
+            sentence = (
+                f"this file is for RabbitMQ {broker.version(root)} and another for {version} "
+                f"({there.path}:{there.line}:{there.column}); both share one embedded broker"
+            )
+            report.error("versions-differ", place, sentence, "the same `broker.version` in both", there)
+
+
+def _version_place(root: MapNode, report: Report) -> Place:
+    for path in (("broker", "version"), ("broker",)):
+        if at(root, path) is not None:
+            return value_place(root, path)
+    return report.document.beginning
 
 
 def _declarations(files: Sequence[tuple[MapNode, Report]]) -> None:

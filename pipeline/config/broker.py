@@ -58,6 +58,11 @@ def is_embedded(root: MapNode) -> bool:
     return isinstance(node, ScalarNode) and node.value == EMBEDDED
 
 
+def version(root: MapNode) -> str:
+    """The RabbitMQ that the file is for, written or not."""
+    return str(filled(variant("broker"), root.get("broker"))["version"])
+
+
 def check(root: MapNode, report: Report) -> None:
     """URLs that cannot be read, and settings that contradict each other. Passwords become secrets here."""
     nodes = urls(root)

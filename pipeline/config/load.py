@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.config import agreement, argument_checks, broker, dead_letters, names, queues, references
+from pipeline.config import agreement, argument_checks, broker, dead_letters, names, queues, references, refused
 from pipeline.config.advice import advise
 from pipeline.config.build import build
 from pipeline.config.document import Document
@@ -179,6 +179,7 @@ def _check(root: MapNode, report: Report, overrides: Overrides) -> None:
     broker.check(root, report)
     argument_checks.check(settings, report)
     queues.check(settings, report)
+    refused.check(settings, report)
     names.check(settings, report)
     dead_letters.check(settings, report)
     references.check(settings, report, overrides.until)

@@ -46,6 +46,11 @@ def _transient(settings: Settings, queue: str, report: Report) -> None:
     if version is not None and getattr(version, "value", None) == NEWEST:
         sentence = f"RabbitMQ {NEWEST} refuses queues that are neither durable nor exclusive"
         report.error("transient-queue", place, sentence, hint)
+    elif version is None and broker.is_embedded(settings.root):
+        # Nobody wrote the version, and yet it is no guess: this broker will refuse the queue.
+        sentence = f"like RabbitMQ {NEWEST}, the embedded broker refuses queues that are neither durable nor exclusive"
+        way = 'durable: true, exclusive: true, or broker: {version: "3.10"}'
+        report.error("transient-queue", place, sentence, way)
     elif version is None:
         sentence = f"RabbitMQ {NEWEST} will refuse queues that are neither durable nor exclusive"
         report.warning("transient-queue", place, sentence, hint)

@@ -23,10 +23,12 @@ class Brokers:
 @contextmanager
 def brokers(pipelines: Sequence[Pipeline], clock: Clock) -> Iterator[Brokers]:
     """Starts the embedded broker where a file wants it, and ends it afterwards, with everything that it holds."""
-    if not any(each.broker.embedded for each in pipelines):
+    versions = [each.broker.version for each in pipelines if each.broker.embedded]
+    if not versions:
         yield Brokers(of_files=tuple(each.broker for each in pipelines), urls=(None,) * len(pipelines), embedded=None)
         return
-    with EmbeddedBroker(clock=clock) as embedded:
+    # One for all of them: files that differ in that are refused when they are loaded.
+    with EmbeddedBroker(clock=clock, rabbitmq_version=versions[0]) as embedded:
         urls = tuple(embedded.url if each.broker.embedded else None for each in pipelines)
         of_files = tuple(at(each.broker, url) for each, url in zip(pipelines, urls, strict=True))
         yield Brokers(of_files=of_files, urls=urls, embedded=embedded)

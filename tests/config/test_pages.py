@@ -22,6 +22,7 @@ SITUATIONS = {
     "shadowed-module",
     "unknown-module",
     "unknown-name",
+    "versions-differ",
 }
 
 

@@ -55,6 +55,31 @@ def test_runtime_may_stand_in_one_file_only() -> None:
     )
 
 
+def test_the_embedded_broker_has_one_version() -> None:
+    old, new = 'broker: {version: "3.10"}\n', 'broker: {url: embedded, version: "4.3"}\n'
+    assert said(old, new) == (
+        "b.yaml:1:34: error[versions-differ]: this file is for RabbitMQ 4.3 and another for 3.10 (a.yaml:1:19); "
+        "both share one embedded broker\n"
+        '    1 | broker: {url: embedded, version: "4.3"}\n'
+        "      |                                  ^^^^^ the same `broker.version` in both"
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "differ"),
+    [
+        ("queues: {a: {}}", 'broker: {version: "4.3"}', False),
+        ("queues: {a: {}}", 'broker: {version: "3.10"}', True),
+        ('broker: {version: "3.10"}', "queues: {a: {}}", True),
+        ('broker: {version: "3.10"}', "broker: embedded", True),
+        ('broker: {version: "3.10"}', 'broker: {url: "amqp://localhost", version: "4.3"}', False),
+        ('broker: {url: "amqp://localhost", version: "3.10"}', "queues: {a: {}}", False),
+    ],
+)
+def test_only_files_on_the_embedded_broker_share_its_version(first: str, second: str, differ: bool) -> None:
+    assert ("error[versions-differ]" in said(first, second)) is differ
+
+
 def test_every_pipeline_carries_the_one_runtime() -> None:
     pipelines = run("name: a\n", "runtime: {until: idle, workers: 3}\n").pipelines
     assert [(pipeline.runtime.until, pipeline.runtime.workers) for pipeline in pipelines] == [("idle", 3), ("idle", 3)]

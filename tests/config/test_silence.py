@@ -89,8 +89,23 @@ SILENT = {
         """,
     "arguments of the broker": """
         exchanges: {orders: {type: topic, arguments: {alternate-exchange: amq.fanout}}}
-        queues: {hello: {arguments: {x-dead-letter-exchange: amq.fanout, x-consumer-timeout: 3600000}}}
+        queues:
+          hello: {type: quorum, arguments: {x-dead-letter-exchange: amq.fanout, x-consumer-timeout: 3600000}}
         consumers: {c: {queue: hello, handler: "shop:charge", timeout: 45m, arguments: {x-priority: -1}}}
+        """,
+    "arguments of 3.10": """
+        broker: {version: "3.10"}
+        queues:
+          hello: {arguments: {x-queue-version: 1, x-queue-master-locator: min-masters, x-consumer-timeout: 5000}}
+        """,
+    "arguments of 4.3": """
+        broker: {version: "4.3"}
+        queues:
+          hello: {arguments: {x-queue-version: 2, x-queue-leader-locator: balanced}}
+          billing: {type: quorum, dead_letter: hello, arguments: {x-consumer-timeout: 5000}}
+        """,
+    "an argument of somebody else's queue": """
+        queues: {theirs: {arguments: {x-queue-version: 1}, declare: skip}}
         """,
     "a long timeout where the broker has none": """
         broker: {version: "4.3"}
@@ -107,6 +122,7 @@ def test_nothing_is_said_of_a_legal_file(file: str) -> None:
 
 def test_a_warning_is_silenced_at_the_end_of_its_line_or_above_it() -> None:
     file = """
+        broker: amqp://localhost
         queues:
           first: {durable: false}  # piperun: ignore[transient-queue]
           # piperun: ignore[failures-dropped, transient-queue]
@@ -122,4 +138,5 @@ def test_an_error_is_never_silenced() -> None:
 
 
 def test_another_word_does_not_silence_a_warning() -> None:
-    assert "warning[transient-queue]" in answers("queues:\n  a: {durable: false}  # piperun: ignore[slow-handler]\n")
+    file = "broker: amqp://localhost\nqueues:\n  a: {durable: false}  # piperun: ignore[slow-handler]\n"
+    assert "warning[transient-queue]" in answers(file)

@@ -150,4 +150,5 @@ def test_of_a_file_that_is_wrong_all_over_the_first_problems_are_told() -> None:
 
 def test_warnings_do_not_hide_an_error() -> None:
     queues = "".join(f"  q{n}: {{durable: false}}\n" for n in range(MOST_PROBLEMS + 5))
-    assert "error[unknown-queue]" in answers(f"queues:\n{queues}consumers: {{c: {{queue: none, handler: 'a:b'}}}}\n")
+    consumers = "consumers: {c: {queue: none, handler: 'a:b'}}\n"
+    assert "error[unknown-queue]" in answers(f"broker: amqp://localhost\nqueues:\n{queues}{consumers}")
