@@ -4,14 +4,14 @@
 SHELL := /bin/sh
 PYTHONS := python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
-CODE := pipeline tests configs
+CODE := pipeline tests configs benchmarks
 APT := apt-get install -y --no-install-recommends rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install hello test lint format test-4.3 build clean rabbitmq
+.PHONY: help install hello test lint format test-4.3 bench-embedded build clean rabbitmq
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 $(BIN)/python:
 	@for python in $(PYTHONS); do \
@@ -55,12 +55,15 @@ format: .venv/.installed-dev ## let ruff put the code in order
 test-4.3: .venv/.installed-dev ## the tests again, with RabbitMQ 4.3 in the place of the installed one
 	@tests/rabbitmq_4_3.sh $(BIN)/pytest
 
+bench-embedded: .venv/.installed-dev ## measure the embedded broker
+	@$(BIN)/python -m benchmarks.embedded_broker
+
 build: .venv/.installed-dev ## the wheel, in dist/
 	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
 
 clean: ## remove .venv and everything that was made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find pipeline tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The tests start a RabbitMQ of their own from the installed programs. Some packages start a service when they are
 # installed; it is neither needed nor touched.
