@@ -16,13 +16,15 @@ FLOORS = {
     # The roof: what users import, and `python -m pipeline`.
     **dict.fromkeys(["__init__", "__main__"], 6),
 }
+# The same inside the broker in the box; what stands there without a folder is above them.
+STOREYS = ("wire", "declarations", "ground", "exchanges", "queues", "vhosts", "channels", "connections")
 SIDEWAYS = {("failure", "pipeline.config.model"), ("cli", "pipeline.testing")}
 
 # Library to the places that may import it: a folder ends in a slash.
 LIBRARIES = {
     "aio_pika": ["amqp/"],
     "aiormq": ["amqp/"],
-    "pamqp": ["amqp/", "embedded/frames.py"],
+    "pamqp": ["amqp/", "embedded/wire/frames.py"],
     "yaml": ["config/text.py"],
     "jsonschema": ["config/validate.py"],
     "msgspec": ["codec.py"],
@@ -45,7 +47,8 @@ NAMES = {
 }
 
 WAYS_HOME = {"ack", "nack", "reject"}
-KNOW_A_LOOP = [f"embedded/{name}.py" for name in ("bell", "client", "event_log", "host", "server")]
+KNOW_A_LOOP = ["embedded/ground/event_log.py"]
+KNOW_A_LOOP += [f"embedded/connections/{name}.py" for name in ("bell", "client", "host", "server")]
 MAY_ACKNOWLEDGE = ["runtime/settle.py", "amqp/consume.py", "embedded/", "message.py"]
 
 
@@ -103,6 +106,8 @@ def _embedded(path: str, found: list[Import]) -> Iterator[tuple[int, str]]:
     for each in found:
         if each.is_of("pipeline") and _target_room(each) not in ("embedded", "clock"):
             yield each.line, f"imports {each.target}: embedded/ uses nothing of piperun but the clock"
+        if each.is_of("pipeline.embedded") and _storey(each.target.split(".")[2:]) > _storey(path.split("/")[2:]):
+            yield each.line, f"imports {each.target}: not below {path.split('/')[2]}/"
         if each.is_of("asyncio") and not _allowed(path, KNOW_A_LOOP):
             yield each.line, f"imports asyncio: only {', '.join(KNOW_A_LOOP)} know a loop"
 
@@ -179,6 +184,11 @@ def _known(found: Import, modules: dict[str, str]) -> str | None:
 
 def _module(path: str) -> str:
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _storey(below_embedded: list[str]) -> int:
+    folder = below_embedded[0] if below_embedded else ""
+    return STOREYS.index(folder) if folder in STOREYS else len(STOREYS)
 
 
 def _room(path: str) -> str:

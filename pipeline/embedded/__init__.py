@@ -4,8 +4,8 @@ its URL as to any other broker. Behaviour and wording are those of RabbitMQ 3.10
 
 from pipeline.embedded.broker import EmbeddedBroker
 from pipeline.embedded.controls import ConnectionSeen
-from pipeline.embedded.event_log import EventLog
-from pipeline.embedded.journal import Event
+from pipeline.embedded.ground.event_log import EventLog
+from pipeline.embedded.ground.journal import Event
 
 __all__ = ["NOT_DONE", "ConnectionSeen", "EmbeddedBroker", "Event", "EventLog"]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from pipeline.embedded.broker import USERNAME, EmbeddedBroker
-from pipeline.embedded.memory import MEMORY_LIMIT
-from pipeline.embedded.versions import NEWEST, VERSIONS
+from pipeline.embedded.ground.memory import MEMORY_LIMIT
+from pipeline.embedded.ground.versions import NEWEST, VERSIONS
 
 PASSWORD_VARIABLE = "PIPERUN_EMBEDDED_PASSWORD"
 USAGE = 2  # as of `piperun`: usage or configuration

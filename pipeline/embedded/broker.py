@@ -10,15 +10,15 @@ from typing import Self
 from urllib.parse import quote
 
 from pipeline.clock import Clock, SystemClock
-from pipeline.embedded.event_log import EventLog
-from pipeline.embedded.host import Host, T
+from pipeline.embedded.connections.host import Host, T
+from pipeline.embedded.connections.server import Server
+from pipeline.embedded.ground.event_log import EventLog
+from pipeline.embedded.ground.memory import MEMORY_LIMIT
+from pipeline.embedded.ground.patience import CONSUMER_TIMEOUT
+from pipeline.embedded.ground.versions import NEWEST
 from pipeline.embedded.line_controls import LineControls
-from pipeline.embedded.memory import MEMORY_LIMIT
 from pipeline.embedded.message_controls import MessageControls
-from pipeline.embedded.node import Node
-from pipeline.embedded.patience import CONSUMER_TIMEOUT
-from pipeline.embedded.server import Server
-from pipeline.embedded.versions import NEWEST
+from pipeline.embedded.vhosts.node import Node
 
 USERNAME = "piperun"
 

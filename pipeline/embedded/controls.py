@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline.embedded.client import Client
-from pipeline.embedded.connection import Connection
-from pipeline.embedded.event_log import MOST_EVENTS, EventLog
-from pipeline.embedded.host import T
-from pipeline.embedded.node import Node
-from pipeline.embedded.server import Server
+from pipeline.embedded.connections.client import Client
+from pipeline.embedded.connections.connection import Connection
+from pipeline.embedded.connections.host import T
+from pipeline.embedded.connections.server import Server
+from pipeline.embedded.ground.event_log import MOST_EVENTS, EventLog
+from pipeline.embedded.vhosts.node import Node
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """What a test may do to lines: drop them, cut them inside a frame, freeze them, turn newcomers away, close them with a
 word. How a line breaks, `client` knows."""
 
-from pipeline.embedded.client import Client
+from pipeline.embedded.connections.client import Client
+from pipeline.embedded.connections.line_faults import Cut
 from pipeline.embedded.controls import ConnectionSeen, Controls, Which, on_connection
-from pipeline.embedded.line_faults import Cut
-from pipeline.embedded.refusals import Refusal
+from pipeline.embedded.wire.refusals import Refusal
 
 
 class LineControls(Controls):

@@ -1,11 +1,11 @@
 """What a test may do to messages on their way: nack and return them, hold confirms, cancel consumers, pause queues. How
 that is done, the core knows."""
 
-from pipeline.embedded.connection import Connection
+from pipeline.embedded.connections.connection import Connection
 from pipeline.embedded.controls import Controls, listed, on_connection
-from pipeline.embedded.paused import pause, resume
-from pipeline.embedded.publish_faults import Fate, Nacked, Returned
-from pipeline.embedded.queue import Queue
+from pipeline.embedded.ground.publish_faults import Fate, Nacked, Returned
+from pipeline.embedded.queues.paused import pause, resume
+from pipeline.embedded.queues.queue import Queue
 
 
 class MessageControls(Controls):

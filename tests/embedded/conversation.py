@@ -8,8 +8,8 @@ from typing import Any
 from pamqp import base, body, frame, header, heartbeat
 from pamqp.commands import Basic, Channel, Connection
 
-from pipeline.embedded.connection import Connection as Core
-from pipeline.embedded.node import Node
+from pipeline.embedded.connections.connection import Connection as Core
+from pipeline.embedded.vhosts.node import Node
 
 CAPABILITIES = {
     "authentication_failure_close": True,

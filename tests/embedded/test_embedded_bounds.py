@@ -9,10 +9,10 @@ import pytest
 from pamqp import body, frame, header
 from pamqp.commands import Basic, Channel, Confirm, Connection, Queue, Tx
 
-from pipeline.embedded import session as session_module
-from pipeline.embedded.outbox import ENOUGH, TOO_MUCH
-from pipeline.embedded.publishing import PIECE_WEIGHT
-from pipeline.embedded.refusals import Refusal
+from pipeline.embedded.channels import session as session_module
+from pipeline.embedded.channels.publishing import PIECE_WEIGHT
+from pipeline.embedded.wire.outbox import ENOUGH, TOO_MUCH
+from pipeline.embedded.wire.refusals import Refusal
 from tests.embedded.conversation import Talk, closed, methods, only, publishing
 
 MIB = 2**20

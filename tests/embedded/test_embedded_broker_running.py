@@ -18,7 +18,8 @@ from pamqp.commands import Basic, Queue
 from pamqp.common import FieldTable
 
 from pipeline.clock import FakeClock
-from pipeline.embedded import NOT_DONE, EmbeddedBroker, server
+from pipeline.embedded import NOT_DONE, EmbeddedBroker
+from pipeline.embedded.connections import server
 from tests.embedded.conversation import PROTOCOL_HEADER, publishing
 from tests.embedded.stranger import Stranger, connect, end_of, stranger
 from tests.waiting import deadline, eventually, wait_until

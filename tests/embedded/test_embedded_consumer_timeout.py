@@ -7,7 +7,7 @@ import pytest
 from pamqp.commands import Basic, Channel, Queue
 from pamqp.common import FieldTable
 
-from pipeline.embedded.node import Node
+from pipeline.embedded.vhosts.node import Node
 from tests.embedded.conversation import CAPABILITIES, Talk, closed, deliveries, headers, methods, only
 
 QUORUM: FieldTable = {"x-queue-type": "quorum"}

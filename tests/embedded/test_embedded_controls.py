@@ -15,7 +15,7 @@ from pamqp.common import FieldTable
 
 from pipeline.clock import FakeClock
 from pipeline.embedded import ConnectionSeen, EmbeddedBroker
-from pipeline.embedded.line_faults import Cut
+from pipeline.embedded.connections.line_faults import Cut
 from tests.embedded.conversation import publishing
 from tests.embedded.stranger import connect, end_of, stranger
 from tests.waiting import deadline, eventually, wait_until

@@ -7,9 +7,9 @@ from pamqp import header
 from pamqp.commands import Basic, Confirm, Queue
 from pamqp.common import FieldTable
 
-from pipeline.embedded import content
-from pipeline.embedded.copies import with_copies
-from pipeline.embedded.versions import VERSIONS
+from pipeline.embedded.ground.versions import VERSIONS
+from pipeline.embedded.wire import content
+from pipeline.embedded.wire.copies import with_copies
 from tests.embedded.conversation import Talk, closed, headers, methods, new_node, publishing
 
 

@@ -7,11 +7,12 @@ import pytest
 from pamqp import body, header
 from pamqp.commands import Basic, Channel, Confirm, Queue, Tx
 
-from pipeline.embedded import direct_reply, outbox
-from pipeline.embedded.journal import Event
-from pipeline.embedded.node import Node
-from pipeline.embedded.reply_names import GENERIC, may_have_been, new_name
-from pipeline.embedded.versions import VERSIONS
+from pipeline.embedded.channels import direct_reply
+from pipeline.embedded.ground.journal import Event
+from pipeline.embedded.ground.versions import VERSIONS
+from pipeline.embedded.vhosts.node import Node
+from pipeline.embedded.vhosts.reply_names import GENERIC, may_have_been, new_name
+from pipeline.embedded.wire import outbox
 from tests.embedded.conversation import Talk, closed, deliveries, headers, methods, new_node, only, publishing
 
 

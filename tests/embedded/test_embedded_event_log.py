@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.embedded.event_log import EventLog
-from pipeline.embedded.journal import Event, Journal, Kind, Who
-from pipeline.embedded.timeline import Timeline
+from pipeline.embedded.ground.event_log import EventLog
+from pipeline.embedded.ground.journal import Event, Journal, Kind, Who
+from pipeline.embedded.ground.timeline import Timeline
 from tests.waiting import deadline
 
 WHO = Who(connection="127.0.0.1:5", name="shop", vhost="/", channel=1)

@@ -13,7 +13,7 @@ from pamqp.common import FieldTable
 
 from pipeline.clock import FakeClock
 from pipeline.embedded import EmbeddedBroker, Event, EventLog
-from pipeline.embedded.journal import KINDS
+from pipeline.embedded.ground.journal import KINDS
 from tests.embedded.stranger import connect
 from tests.waiting import deadline, eventually
 

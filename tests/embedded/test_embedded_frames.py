@@ -9,9 +9,9 @@ from pamqp import body, frame, header, heartbeat
 from pamqp.commands import Basic, Channel, Connection, Queue
 from pamqp.common import FieldTable
 
-from pipeline.embedded import refusals
-from pipeline.embedded.frames import Cutter
-from pipeline.embedded.refusals import Refusal
+from pipeline.embedded.wire import refusals
+from pipeline.embedded.wire.frames import Cutter
+from pipeline.embedded.wire.refusals import Refusal
 from tests.embedded.conversation import Talk, closed, deliveries, methods, new_node, only, publishing
 
 PUBLISH = Basic.Publish(0, "", "q")

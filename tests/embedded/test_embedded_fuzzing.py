@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.commands import Basic, Channel, Confirm, Connection, Exchange, Queue
 
-from pipeline.embedded.connection import State
-from pipeline.embedded.frames import PROTOCOL_HEADERS
-from pipeline.embedded.node import Node
-from pipeline.embedded.versions import NEWEST, VERSIONS
+from pipeline.embedded.connections.connection import State
+from pipeline.embedded.ground.versions import NEWEST, VERSIONS
+from pipeline.embedded.vhosts.node import Node
+from pipeline.embedded.wire.frames import PROTOCOL_HEADERS
 from tests.embedded import made_up
 from tests.embedded.conversation import CAPABILITIES, PROTOCOL_HEADER, Talk, only, publishing
 from tests.embedded.wire import FRAME_MAX, frame_of, marshalled

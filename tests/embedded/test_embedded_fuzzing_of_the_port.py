@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pamqp.commands import Basic, Connection, Queue
 
 from pipeline.clock import FakeClock
-from pipeline.embedded import EmbeddedBroker, server
-from pipeline.embedded.client import HIGH_WATER, Client
-from pipeline.embedded.connection import HANDSHAKE_SECONDS
-from pipeline.embedded.outbox import TOO_MUCH
+from pipeline.embedded import EmbeddedBroker
+from pipeline.embedded.connections import server
+from pipeline.embedded.connections.client import HIGH_WATER, Client
+from pipeline.embedded.connections.connection import HANDSHAKE_SECONDS
+from pipeline.embedded.wire.outbox import TOO_MUCH
 from tests.embedded import made_up
 from tests.embedded.conversation import CAPABILITIES, PROTOCOL_HEADER, publishing
 from tests.embedded.wire import Wire, marshalled, opened

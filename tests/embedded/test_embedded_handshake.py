@@ -6,7 +6,7 @@ import pytest
 from pamqp import frame, heartbeat
 from pamqp.commands import Basic, Channel, Connection, Queue
 
-from pipeline.embedded import refusals
+from pipeline.embedded.wire import refusals
 from tests.embedded.conversation import (
     CAPABILITIES,
     PROTOCOL_HEADER,

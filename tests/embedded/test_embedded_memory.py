@@ -13,7 +13,7 @@ from pamqp.commands import Basic, Connection, Queue
 from pamqp.common import FieldTable
 
 from pipeline.embedded import EmbeddedBroker
-from pipeline.embedded.memory import RELIEF
+from pipeline.embedded.ground.memory import RELIEF
 from tests.embedded.conversation import Talk, methods, publishing
 from tests.embedded.stranger import connect, stranger
 from tests.waiting import deadline, eventually, wait_until

@@ -9,9 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.embedded import EmbeddedBroker, connection, frames, memory, outbox, server, session
+from pipeline.embedded import EmbeddedBroker
 from pipeline.embedded.__main__ import parser
-from pipeline.embedded.journal import KINDS, Event
+from pipeline.embedded.channels import session
+from pipeline.embedded.connections import connection, server
+from pipeline.embedded.ground import memory
+from pipeline.embedded.ground.journal import KINDS, Event
+from pipeline.embedded.wire import frames, outbox
 from tests.waiting import deadline
 
 ROOT = Path(__file__).parents[2]

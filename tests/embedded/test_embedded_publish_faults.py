@@ -11,7 +11,7 @@ from pamqp import frame
 from pamqp.commands import Basic, Channel, Confirm
 
 from pipeline.embedded import EmbeddedBroker
-from pipeline.embedded.publish_faults import Nacked, PublishFaults, Returned
+from pipeline.embedded.ground.publish_faults import Nacked, PublishFaults, Returned
 from tests.embedded.conversation import Talk, methods, publishing
 from tests.embedded.stranger import connect, stranger
 from tests.waiting import deadline

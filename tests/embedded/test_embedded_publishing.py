@@ -6,7 +6,7 @@ import pytest
 from pamqp import header
 from pamqp.commands import Basic, Confirm, Exchange, Queue
 
-from pipeline.embedded.versions import VERSIONS
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Talk, closed, methods, new_node, only, publishing
 
 Frames = list[Any]

@@ -8,11 +8,11 @@ import pytest
 from pamqp.commands import Basic, Exchange, Queue
 from pamqp.common import FieldTable
 
-from pipeline.embedded import content, frames
-from pipeline.embedded import exchange as exchanges
-from pipeline.embedded.binding import Binding
-from pipeline.embedded.content import Message
-from pipeline.embedded.versions import NEWEST, VERSIONS, behaviour_of
+from pipeline.embedded.exchanges import exchange as exchanges
+from pipeline.embedded.exchanges.binding import Binding
+from pipeline.embedded.ground.versions import NEWEST, VERSIONS, behaviour_of
+from pipeline.embedded.wire import content, frames
+from pipeline.embedded.wire.content import Message
 from tests.embedded.conversation import Talk, closed, methods, new_node, only
 
 BEHAVIOUR = behaviour_of(NEWEST)

@@ -7,8 +7,8 @@ from pamqp import frame
 from pamqp.commands import Basic, Channel, Confirm, Connection, Queue
 from pamqp.common import FieldTable
 
-from pipeline.embedded.outbox import ENOUGH, TOO_MUCH
-from pipeline.embedded.versions import NEWEST
+from pipeline.embedded.ground.versions import NEWEST
+from pipeline.embedded.wire.outbox import ENOUGH, TOO_MUCH
 from tests.embedded.conversation import CAPABILITIES, Talk, closed, deliveries, methods, new_node, only, publishing
 
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pamqp import commands, decode, encode
 
-from pipeline.embedded import frames, tables
-from pipeline.embedded.refusals import Refusal
+from pipeline.embedded.wire import frames, tables
+from pipeline.embedded.wire.refusals import Refusal
 from tests.embedded import made_up
 
 many = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))

@@ -14,8 +14,8 @@ from pamqp.common import FieldTable
 
 from pipeline.clock import Clock, FakeClock, SystemClock
 from pipeline.embedded import EmbeddedBroker
-from pipeline.embedded.bell import Bell
-from pipeline.embedded.timeline import MOST_AT_ONCE, Timeline
+from pipeline.embedded.connections.bell import Bell
+from pipeline.embedded.ground.timeline import MOST_AT_ONCE, Timeline
 from tests.embedded.stranger import stranger
 from tests.waiting import deadline, eventually, wait_until
 

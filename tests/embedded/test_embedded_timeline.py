@@ -1,6 +1,6 @@
 """The timeline by itself: what is due is done in order and at its time, and what was cancelled is not kept."""
 
-from pipeline.embedded.timeline import FEW, MOST_AT_ONCE, Timeline
+from pipeline.embedded.ground.timeline import FEW, MOST_AT_ONCE, Timeline
 
 
 def test_what_is_due_is_done_in_order_each_at_its_own_time() -> None:

@@ -7,8 +7,8 @@ from pamqp import body
 from pamqp.commands import Basic, Channel, Confirm, Exchange, Queue, Tx
 from pamqp.common import FieldTable
 
-from pipeline.embedded import session
-from pipeline.embedded.versions import VERSIONS
+from pipeline.embedded.channels import session
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Talk, closed, deliveries, methods, new_node, only, publishing
 
 

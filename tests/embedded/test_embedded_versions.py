@@ -8,7 +8,7 @@ from pamqp import frame
 from pamqp.commands import Basic, Connection, Exchange, Queue
 from pamqp.common import FieldTable
 
-from pipeline.embedded.versions import VERSIONS
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import PROTOCOL_HEADER, Talk, closed, methods, new_node, only, publishing
 
 OLD, NEW = VERSIONS
@@ -285,7 +285,9 @@ def test_a_consumer_tag_is_looked_at_before_the_queue(version: str) -> None:
 @pytest.mark.parametrize(("version", "full"), [(OLD, "3.10.8"), (NEW, "4.3.6")])
 def test_a_client_is_told_which_version_it_may_expect(version: str, full: str) -> None:
     start = only(Talk(new_node(rabbitmq_version=version)).greet(), Connection.Start)
-    assert (start.server_properties["product"], start.server_properties["version"]) == ("piperun embedded broker", full)
+    properties = start.server_properties
+    assert (properties["product"], properties["version"]) == ("RabbitMQ", full)
+    assert properties["platform"] == "piperun embedded broker"
 
 
 @pytest.mark.parametrize(

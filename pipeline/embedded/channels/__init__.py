@@ -1,0 +1,1 @@
+"""What may be said on a channel, and what it leads to."""

@@ -1,0 +1,1 @@
+"""Exchanges and the ways they choose. Pure: a key and headers in, destinations out."""

@@ -1,0 +1,1 @@
+"""What travels: frames, methods, tables, message contents, and the words of refusals."""
