@@ -132,10 +132,14 @@ class PrivateRabbitMQ:
 
     def set_alarm(self) -> None:
         """Memory alarm: whoever publishes is blocked."""
-        self.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.00001)")
+        self._set_watermark("0.00001")
 
     def clear_alarm(self) -> None:
-        self.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.4)")
+        self._set_watermark("0.4")
+
+    def _set_watermark(self, share: str) -> None:
+        """Asking for the alarms afterwards waits until all connections have been told of them."""
+        self.eval(f"vm_memory_monitor:set_vm_memory_high_watermark({share}), rabbit_alarm:get_alarms()")
 
     def set_consumer_timeout(self, milliseconds: int) -> None:
         """For channels opened from now on: the longest time that a delivery may stay without an answer. RabbitMQ 4.3

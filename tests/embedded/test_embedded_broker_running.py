@@ -4,8 +4,7 @@ import asyncio
 import random
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from pipeline.clock import FakeClock
 from pipeline.embedded import NOT_DONE, EmbeddedBroker
 from pipeline.embedded.connections import server
 from tests.embedded.conversation import PROTOCOL_HEADER, publishing
-from tests.embedded.stranger import Stranger, connect, end_of, stranger
+from tests.embedded.stranger import Stranger, connect, end_of, on_fake_time, pass_by, stranger
 from tests.waiting import deadline, eventually, wait_until
 
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -31,15 +30,17 @@ HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
 
 def test_it_is_there_when_start_returns_and_gone_when_stop_does() -> None:
+    before = set(threading.enumerate())
     broker = EmbeddedBroker()
     broker.start()
     with stranger(broker) as one:
         one.open()
+    (thread,) = set(threading.enumerate()) - before
     broker.stop()
     broker.stop()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", broker.port), 1)
-    assert "piperun-embedded-broker" not in [thread.name for thread in threading.enumerate()]
+    assert (thread.name, thread.is_alive()) == ("piperun-embedded-broker", False)
 
 
 def test_it_is_started_once(embedded: EmbeddedBroker) -> None:
@@ -266,21 +267,6 @@ def test_there_are_only_so_many_connections(embedded: EmbeddedBroker, monkeypatc
 # Time
 
 
-@contextmanager
-def on_fake_time() -> Iterator[tuple[EmbeddedBroker, FakeClock]]:
-    clock = FakeClock()
-    with EmbeddedBroker(link_clock=clock) as broker:
-        wait_until(lambda: clock.waiting)
-        yield broker, clock
-
-
-def pass_by(broker: EmbeddedBroker, clock: FakeClock, seconds: float) -> None:
-    """So much time, and the broker has noticed."""
-    clock.advance(seconds)
-    wait_until(lambda: clock.waiting)
-    broker.connections()
-
-
 def test_who_never_says_hello_is_hung_up_on() -> None:
     with on_fake_time() as (broker, clock), stranger(broker) as one:
         wait_until(lambda: len(broker.connections()) == 1)
@@ -303,6 +289,23 @@ def test_heartbeats_go_both_ways_and_two_that_are_missed_are_the_end() -> None:
         assert len(broker.connections()) == 1
         pass_by(broker, clock, 7)
         assert one.hear_all().replace(HEARTBEAT, b"") == b""
+
+
+def test_who_reads_nothing_and_misses_heartbeats_is_hung_up_on_with_output_waiting() -> None:
+    with on_fake_time() as (broker, clock), stranger(broker) as silent, stranger(broker) as other:
+        # Given more output than the socket of a peer takes that is silent
+        silent.open(heartbeat=10)
+        silent.say(1, Queue.Declare(0, "q", durable=True), Basic.Consume(0, "q", "c", no_ack=True))
+        other.open()
+        other.say(1, *[each for _ in range(100) for each in publishing("q", b"x" * 100_000)], Basic.Qos(0, 1))
+        other.hear(12)
+        # When it is given up, and has been given time to read
+        pass_by(broker, clock, 1)
+        pass_by(broker, clock, 21)
+        assert len(broker.connections()) == 2
+        pass_by(broker, clock, 6)
+        # Then it is gone
+        wait_until(lambda: len(broker.connections()) == 1)
 
 
 async def test_real_heartbeats_keep_an_idle_line_open(embedded: EmbeddedBroker) -> None:
