@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Protocol
 
 
@@ -145,7 +145,7 @@ class _Alarm:
         self.dropped = False
 
     def ring(self) -> None:
-        if not self.loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed; by another thread, it may be at this very moment
             self.loop.call_soon_threadsafe(self._fire)
 
     def _fire(self) -> None:

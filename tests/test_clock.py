@@ -226,12 +226,21 @@ def test_one_clock_wakes_sleepers_on_several_loops() -> None:
     assert sorted(woken) == sorted(thread.name for thread in threads)
 
 
-def test_a_loop_that_is_closed_disturbs_nobody() -> None:
-    clock = FakeClock()
+@pytest.mark.parametrize("when", ["before", "at the same moment"])
+async def test_a_loop_that_is_closed_disturbs_nobody(when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    await asyncio.to_thread(_sleep_on_a_loop_that_closes, clock := FakeClock(), when, monkeypatch)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(clock.sleep(5))  # behind the other one
+        await until_waiting(clock, 2)
+        clock.advance(5)
+
+
+def _sleep_on_a_loop_that_closes(clock: FakeClock, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.new_event_loop()
     sleeping = loop.create_task(clock.sleep(5))
     loop.run_until_complete(asyncio.sleep(0))
     assert clock.waiting == 1
     loop.close()
-    clock.advance(5)
+    if when == "at the same moment":
+        monkeypatch.setattr(loop, "is_closed", lambda: False)  # as another thread saw it, a moment ago
     sleeping._log_destroy_pending = False  # type: ignore[attr-defined]  # left pending on purpose

@@ -212,8 +212,8 @@ class _Mistake:
             return "ambiguous-ack", sentence, "on_success or none"
         legal = options(self.schema)
         hint = did_you_mean(self.value, legal) if isinstance(self.value, str) else None
-        if not isinstance(self.value, str) and str(self.value) in legal:
-            hint = f'put it in quotes: "{self.value}"'
+        if not isinstance(self.value, str) and isinstance(self.node, ScalarNode) and self.node.text in legal:
+            hint = f'put it in quotes: "{self.node.text}"'  # as it is written: 3.10 is the number 3.1
         if self.value is None:
             return "unknown-value", f"{self.name} is {phrase(self.schema)}, and nothing stands here", None
         it = f'"{self.value}"' if isinstance(self.value, str) else this(self.value)

@@ -14,6 +14,7 @@ from pipeline.embedded.ground.memory import MEMORY_LIMIT
 from pipeline.embedded.ground.versions import NEWEST, VERSIONS
 
 PASSWORD_VARIABLE = "PIPERUN_EMBEDDED_PASSWORD"
+FAILED = 1  # nobody would learn the URL
 USAGE = 2  # as of `piperun`: usage or configuration
 UNREACHABLE = 3  # as of `piperun`: the broker is not there
 STOPS = {signal.SIGINT, signal.SIGTERM}
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Before the broker's thread begins, which takes this over: whenever the signal comes, it waits for `sigwait`.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     broker = _started(options)
-    print(broker.url_of(options.vhosts[0]), flush=True)
+    _show(broker, options.vhosts[0])
     signal.sigwait(STOPS)
     broker.stop()
     print(_farewell(broker.message_count), file=sys.stderr)
@@ -42,11 +43,12 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--host", default="127.0.0.1", help="an address of loopback (default: %(default)s)")
     one.add_argument("--port", type=_port, default=0, help="the port to listen on (default: one that is free)")
-    one.add_argument("--username", default=USERNAME, help="who may log in (default: %(default)s)")
+    one.add_argument("--username", type=_name, default=USERNAME, help="who may log in (default: %(default)s)")
     one.add_argument(
         "--vhost",
         action="append",
         dest="vhosts",
+        type=_name,
         metavar="NAME",
         help="a virtual host; once for each, the URL is that of the first (default: /)",
     )
@@ -70,6 +72,13 @@ def _port(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) > 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 to 65535")
     return int(text)
+
+
+def _name(text: str) -> str:
+    """For a URL. Octets that are not UTF-8 come in as surrogates."""
+    if not text or any("\ud800" <= each <= "\udfff" for each in text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name; one or more characters")
+    return text
 
 
 def _size(text: str) -> int:
@@ -97,6 +106,16 @@ def _started(options: argparse.Namespace) -> EmbeddedBroker:
     except OSError as error:
         _leave(UNREACHABLE, f"cannot listen on {options.host}, port {options.port}: {os.strerror(error.errno or 0)}")
     return broker
+
+
+def _show(broker: EmbeddedBroker, vhost: str) -> None:
+    try:
+        print(broker.url_of(vhost), flush=True)
+    except OSError as error:
+        broker.stop()
+        # What could not be written is still there, and would be tried once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(FAILED, f"cannot write the URL to standard output: {os.strerror(error.errno or 0)}")
 
 
 def _leave(status: int, why: str) -> NoReturn:

@@ -94,11 +94,14 @@ class EmbeddedBroker(LineControls, MessageControls):
         return port
 
     def stop(self) -> None:
-        """Close all connections (320, shutdown), then the port; the messages are gone. Safe to call twice."""
+        """Close all connections (320, shutdown), then the port; the messages are gone. Waits a second at most for peers
+        to answer. Safe to call twice."""
         with self._lock:
-            if self._server is not None and self._host.running:
-                self._host.wait_for(self._server.stop)
-            self._host.stop()
+            try:
+                if self._server is not None and self._host.running:
+                    self._host.wait_for(self._server.stop)
+            finally:
+                self._host.stop()
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,6 +1,7 @@
 """What a test may do to the broker in the box, beside being its client: what all controls share, and those of time, of
 what is recorded, and of alarms. Those of lines and of messages stand in files of their own."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pipeline.embedded.connections.host import T
 from pipeline.embedded.connections.server import Server
 from pipeline.embedded.ground.event_log import MOST_EVENTS, EventLog
 from pipeline.embedded.vhosts.node import Node
+from pipeline.embedded.wire.tables import SHORT_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,8 @@ class Controls(ABC):
         """Move time on: when this returns, everything that is due by then has happened, in the order of its moments.
         A `FakeClock` that was handed in is moved itself; of any other clock the broker is ahead from now on. Clients
         live in real time: heartbeats keep to `link_clock`. Raises ValueError where it would go back."""
-        if seconds < 0:
-            raise ValueError(f"time goes on and not back; {seconds} s is less than nothing")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time goes on and not back; it cannot be moved by {seconds} s")
         self._over_there(lambda: self._running().advance(seconds))
 
     # Events
@@ -76,6 +78,7 @@ class Controls(ABC):
 
     def block(self, reason: str) -> None:
         """Raise an alarm: from now on a connection that publishes is told, and not read any more."""
+        check_reason(reason)
         self._over_there(lambda: self._node.block(reason))
 
     def unblock(self) -> None:
@@ -117,6 +120,12 @@ def on_connection(act: Callable[[Connection], None]) -> Callable[[Client], None]
         client.settle()
 
     return on_client
+
+
+def check_reason(reason: str) -> None:
+    """It goes out as a short string. Raises ValueError."""
+    if len(reason.encode()) > SHORT_MAX:
+        raise ValueError(f"a reason has {SHORT_MAX} octets at most; {reason[:40]!r}... has {len(reason.encode())}")
 
 
 def listed(names: Iterable[str]) -> str:

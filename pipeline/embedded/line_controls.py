@@ -3,8 +3,8 @@ word. How a line breaks, `client` knows."""
 
 from pipeline.embedded.connections.client import Client
 from pipeline.embedded.connections.line_faults import Cut
-from pipeline.embedded.controls import ConnectionSeen, Controls, Which, on_connection
-from pipeline.embedded.wire.refusals import Refusal
+from pipeline.embedded.controls import ConnectionSeen, Controls, Which, listed, on_connection
+from pipeline.embedded.wire.refusals import CODES, Refusal
 
 
 class LineControls(Controls):
@@ -64,7 +64,7 @@ class LineControls(Controls):
         which: Which = None,
     ) -> None:
         """Send connection.close."""
-        refusal = Refusal(code, reason)
+        refusal = _refusal(code, reason)
         self._each(which, on_connection(lambda connection: connection.close(refusal)))
 
     def close_channels(
@@ -76,15 +76,21 @@ class LineControls(Controls):
         number: int | None = None,
     ) -> None:
         """Send channel.close to the channel of that number, or to all of them."""
-        refusal = Refusal(code, reason)
+        refusal = _refusal(code, reason)
         self._each(which, on_connection(lambda connection: connection.close_channels(number, refusal)))
 
     def close_channels_consuming(
         self, queue: str, code: int = 406, reason: str = "delivery acknowledgement timed out"
     ) -> None:
         """Send channel.close to each channel that has a consumer of this queue, in every virtual host."""
-        refusal = Refusal(code, reason)
+        refusal = _refusal(code, reason)
         self._each(None, on_connection(lambda connection: connection.close_consuming(queue, refusal)))
+
+
+def _refusal(code: int, reason: str) -> Refusal:
+    if code not in CODES:
+        raise ValueError(f"nothing is closed with code {code}; there are: {listed(str(each) for each in CODES)}")
+    return Refusal(code, reason)
 
 
 def _seen(client: Client) -> ConnectionSeen:

@@ -2,7 +2,7 @@
 that is done, the core knows."""
 
 from pipeline.embedded.connections.connection import Connection
-from pipeline.embedded.controls import Controls, listed, on_connection
+from pipeline.embedded.controls import Controls, check_reason, listed, on_connection
 from pipeline.embedded.ground.publish_faults import Fate, Nacked, Returned
 from pipeline.embedded.queues.paused import pause, resume
 from pipeline.embedded.queues.queue import Queue
@@ -29,6 +29,9 @@ class MessageControls(Controls):
     ) -> None:
         """The next so many messages that are published as mandatory, to this queue or to any, go nowhere and are
         returned, then confirmed. With `mandatory_only=False` it is the next of all."""
+        check_reason(reason)
+        if not 0 < code < 2**16:
+            raise ValueError(f"no message is returned with code {code}; 312 and 313 are usual")
         self._order(Returned(code=code, reason=reason), count, queue, mandatory_only=mandatory_only)
 
     def _order(self, fate: Fate, count: int, queue: str | None, *, mandatory_only: bool) -> None:

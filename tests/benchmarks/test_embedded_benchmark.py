@@ -12,6 +12,7 @@ from benchmarks.embedded_broker import load
 from benchmarks.embedded_broker.measure import pass_through
 from benchmarks.embedded_broker.process import BrokerProcess
 from benchmarks.embedded_broker.shapes import SHAPES, Shape
+from tests.waiting import deadline
 
 ROOT = Path(__file__).parents[2]
 MESSAGES = 300  # several times the prefetch and the window
@@ -69,7 +70,7 @@ def test_a_queue_that_is_missing_is_told_in_the_brokers_words() -> None:
 @pytest.mark.parametrize("words", ["--help", "--seconds 0.05 --rounds 1", "--seconds 0.05 --profile"])
 def test_the_command_prints_lines_that_fit_a_terminal(words: str) -> None:
     command = [sys.executable, "-m", "benchmarks.embedded_broker", "--shape", "full", *words.split()]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=deadline(60), check=False)
     assert run.returncode == 0, run.stderr
     assert "full" in run.stdout
     assert all(len(line) <= 80 for line in run.stdout.splitlines()), run.stdout

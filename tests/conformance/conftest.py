@@ -1,4 +1,4 @@
-"""The brokers that scenarios are played on, each started once."""
+"""The brokers that scenarios are played on, each started once, and asked for the scenarios that were chosen."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.conformance.embedded_stage import EmbeddedStage
-from tests.conformance.scenario import Version
+from tests.conformance.rounds import Rounds
+from tests.conformance.scenario import Scenario, Version
 from tests.conformance.stage import RabbitMQStage
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import on_ci
@@ -20,17 +21,25 @@ def quiet_client(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.fixture(scope="session")
-def embedded_stage() -> Iterator[Callable[[Version], EmbeddedStage]]:
+def chosen(request: pytest.FixtureRequest) -> list[Scenario]:
+    """Those of the tests that are to run, each once."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and hasattr(item, "callspec"))
+    found = (item.callspec.params.get("scenario") for item in items)
+    return list({each.id: each for each in found if isinstance(each, Scenario)}.values())
+
+
+@pytest.fixture(scope="session")
+def on_embedded(chosen: list[Scenario]) -> Iterator[Callable[[Version], Rounds]]:
     """One embedded broker for each version that is asked for."""
-    stages: dict[Version, EmbeddedStage] = {}
+    rounds: dict[Version, Rounds] = {}
     with ExitStack() as brokers:
 
-        def stage(version: Version) -> EmbeddedStage:
-            if version not in stages:
-                stages[version] = brokers.enter_context(EmbeddedStage.start(version))
-            return stages[version]
+        def on(version: Version) -> Rounds:
+            if version not in rounds:
+                rounds[version] = Rounds(brokers.enter_context(EmbeddedStage.start(version)), chosen)
+            return rounds[version]
 
-        yield stage
+        yield on
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +51,8 @@ def rabbitmq_stage(rabbitmq: PrivateRabbitMQ) -> RabbitMQStage:
         if on_ci():
             raise
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def on_rabbitmq(rabbitmq_stage: RabbitMQStage, chosen: list[Scenario]) -> Rounds:
+    return Rounds(rabbitmq_stage, chosen)

@@ -14,8 +14,6 @@ from tests.conformance.transcript import Transcript, diff
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.rabbitmq_installation import HOW_TO_GET_IT, find_installation
 
-AT_ONCE = 4  # a crowd moves what is not steady
-
 
 def main(names: list[str]) -> int:
     """Exit status 1 where a scenario is not steady, or waits for what RabbitMQ does not send."""
@@ -43,37 +41,30 @@ def record(stage: Stage, areas: list[Area], known: set[str], path: Path) -> int:
     that are not among `areas` stays as it is."""
     scenarios = [each for area in areas for each in area.scenarios if stage.version in each.versions]
     steady: dict[str, Transcript] = {}
-    for scenario, played in zip(scenarios, asyncio.run(_play_twice(stage, scenarios)), strict=True):
+    for scenario, played in asyncio.run(_play_twice(stage, scenarios)).items():
         if isinstance(played, str):
-            print(f"{scenario.id}: {played}\n")
+            print(f"{scenario}: {played}\n")
         else:
-            steady[scenario.id] = played
+            steady[scenario] = played
     untouched = known - {area.name for area in areas}
     golden.update(path, steady, untouched)
     print(f"RabbitMQ {stage.version}: recorded {len(steady)} of {len(scenarios)} scenarios")
     return int(len(steady) < len(scenarios))
 
 
-async def _play_twice(stage: Stage, scenarios: list[Scenario]) -> list[Transcript | str]:
-    """What was said both times, or in words why there is no such thing."""
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def twice(scenario: Scenario) -> Transcript | str:
-        async with places:
-            try:
-                first, second = await stage.play(scenario), await stage.play(scenario)
-            except ScenarioError as error:
-                return str(error)
-            return _trouble(first, second) or first
-
-    return await asyncio.gather(*(twice(scenario) for scenario in scenarios))
+async def _play_twice(stage: Stage, scenarios: list[Scenario]) -> dict[str, Transcript | str]:
+    """By the scenario's id: what was said both times, or in words why there is no such thing."""
+    first, second = await stage.play_all(scenarios), await stage.play_all(scenarios)
+    return {scenario: _steady(first[scenario], second[scenario]) for scenario in first}
 
 
-def _trouble(first: Transcript, second: Transcript) -> str:
+def _steady(first: Transcript | ScenarioError, second: Transcript | ScenarioError) -> Transcript | str:
+    if isinstance(first, ScenarioError) or isinstance(second, ScenarioError):
+        return str(first if isinstance(first, ScenarioError) else second)
     for said in (each for transcript in (first, second) for lane in transcript.values() for each in lane):
         if gave_up := said.get("player.gave-up"):
             return f"waits in vain: {gave_up}"
-    return f"not steady; wait for more between its steps:\n{diff(first, second)}" if first != second else ""
+    return f"not steady; wait for more between its steps:\n{diff(first, second)}" if first != second else first
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Where scenarios are played: a broker that can make a virtual host of its own for each of them."""
 
+import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 from tests.conformance.player import play
-from tests.conformance.scenario import VERSIONS, Scenario, Version
+from tests.conformance.scenario import VERSIONS, Scenario, ScenarioError, Version
 from tests.conformance.transcript import Transcript, normalise
 from tests.rabbitmq import PrivateRabbitMQ
+
+AT_ONCE = 4  # a crowd moves what is not steady, and most of a scenario is waiting
 
 
 class Stage(ABC):
@@ -28,6 +32,19 @@ class Stage(ABC):
             return normalise(await play(scenario, url, self.patience), vhost)
         finally:
             self._close(vhost)
+
+    async def play_all(self, scenarios: Iterable[Scenario]) -> dict[str, Transcript | ScenarioError]:
+        """By the scenario's id, several at once: what each has answered, or why it cannot be played."""
+        places = asyncio.Semaphore(AT_ONCE)
+
+        async def one(scenario: Scenario) -> tuple[str, Transcript | ScenarioError]:
+            async with places:
+                try:
+                    return scenario.id, await self.play(scenario)
+                except ScenarioError as error:
+                    return scenario.id, error
+
+        return dict(await asyncio.gather(*map(one, scenarios)))
 
 
 class RabbitMQStage(Stage):

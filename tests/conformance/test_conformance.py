@@ -7,7 +7,7 @@ import pytest
 
 from tests.conformance import golden
 from tests.conformance.differences import OWN, PAGE, listed, own_key, page, read_table
-from tests.conformance.embedded_stage import EmbeddedStage
+from tests.conformance.rounds import Rounds
 from tests.conformance.scenario import VERSIONS, Scenario, Version, load_all
 from tests.conformance.stage import RabbitMQStage
 from tests.conformance.transcript import Transcript, diff
@@ -30,11 +30,11 @@ OWN_TRANSCRIPTS = golden.read(OWN)
     ],
 )
 async def test_the_embedded_broker_answers_like_rabbitmq(
-    scenario: Scenario, version: Version, embedded_stage: Callable[[Version], EmbeddedStage]
+    scenario: Scenario, version: Version, on_embedded: Callable[[Version], Rounds]
 ) -> None:
     expected = _expected(scenario, version)
 
-    seen = await embedded_stage(version).play(scenario)
+    seen = await on_embedded(version).answer(scenario)
 
     if (version, scenario.id) in LISTED:
         assert seen != expected, "no difference any more: take it out of differences.yaml"
@@ -44,13 +44,13 @@ async def test_the_embedded_broker_answers_like_rabbitmq(
 
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=each.id) for each in SCENARIOS])
 async def test_the_golden_transcripts_are_what_rabbitmq_answers(
-    scenario: Scenario, rabbitmq_stage: RabbitMQStage
+    scenario: Scenario, rabbitmq_stage: RabbitMQStage, on_rabbitmq: Rounds
 ) -> None:
     if rabbitmq_stage.version not in scenario.versions:
         pytest.skip(f"played for {scenario.versions[0]} only")
     expected = _expected(scenario, rabbitmq_stage.version)
 
-    seen = await rabbitmq_stage.play(scenario)
+    seen = await on_rabbitmq.answer(scenario)
 
     _compare(scenario, expected, seen)
 

@@ -9,6 +9,7 @@ import pytest
 from tests.conformance import golden
 from tests.conformance.embedded_stage import EmbeddedStage
 from tests.conformance.record import record
+from tests.conformance.rounds import Rounds
 from tests.conformance.scenario import Area, Scenario, ScenarioError, load
 from tests.conformance.stage import Stage
 from tests.conformance.transcript import Transcript
@@ -85,7 +86,7 @@ async def test_waits_count_on_from_the_waits_before(stage: EmbeddedStage) -> Non
 
 
 async def test_a_wait_in_vain_ends_the_scenario(stage: EmbeddedStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "patience", 0.1)
+    monkeypatch.setattr(stage, "patience", 0.5)
 
     transcript = await stage.play(scenario("channel.open", "wait: {deliver: 1}", "confirm.select"))
 
@@ -94,7 +95,7 @@ async def test_a_wait_in_vain_ends_the_scenario(stage: EmbeddedStage, monkeypatc
 
 
 async def test_a_queue_that_does_not_fill_is_named(stage: EmbeddedStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "patience", 0.1)
+    monkeypatch.setattr(stage, "patience", 0.5)
 
     transcript = await stage.play(scenario("queue.declare: {queue: q, durable: true}", "ready: {q: 1}"))
 
@@ -169,3 +170,44 @@ def test_what_cannot_be_played_is_refused(tmp_path: Path, capsys: pytest.Capture
 
     assert record(Broken(), [AREA], {"area"}, tmp_path / "golden.json") == 1
     assert "area/s: no such queue\n" in capsys.readouterr().out
+
+
+# Playing an area together
+
+
+class Counting(Said):
+    """Says nothing, and knows what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.played: list[str] = []
+
+    async def play(self, scenario: Scenario) -> Transcript:
+        self.played.append(scenario.id)
+        if scenario.name == "broken":
+            raise ScenarioError("no such queue")
+        return {scenario.id: []}
+
+
+def of(area: str, name: str, only: str = "") -> Scenario:
+    chosen = f'only: "{only}", ' if only else ""
+    (made,) = load(area, f"{{title: T, scenarios: {{{name}: {{{chosen}why: w, steps: [tx.select]}}}}}}").scenarios
+    return made
+
+
+async def test_what_was_chosen_of_an_area_is_played_with_the_first_that_is_asked_for() -> None:
+    stage, one, two = Counting(), of("area", "one"), of("area", "two")
+    rounds = Rounds(stage, [one, two, of("area", "old", only="3.10"), of("other", "three")])
+
+    assert await rounds.answer(two) == {"area/two": []}
+    assert await rounds.answer(one) == {"area/one": []}
+    assert stage.played == ["area/one", "area/two"]
+
+
+async def test_who_cannot_be_played_holds_up_nobody_else() -> None:
+    broken, fine = of("area", "broken"), of("area", "fine")
+    rounds = Rounds(Counting(), [broken, fine])
+
+    assert await rounds.answer(fine) == {"area/fine": []}
+    with pytest.raises(ScenarioError, match="no such queue"):
+        await rounds.answer(broken)

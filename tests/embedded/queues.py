@@ -7,13 +7,11 @@ from pamqp.common import FieldTable
 
 from tests.embedded.conversation import Talk, headers, new_node, only
 
-VERSIONS = ("3.10", "4.3")
 
-
-def with_queues(*, rabbitmq_version: str = "4.3", **queues: FieldTable) -> Talk:
-    """A client of a new node on which these queues are declared, each with its arguments."""
+def with_queues(*names: str, rabbitmq_version: str = "4.3", **queues: FieldTable) -> Talk:
+    """A client of a new node on which these queues are declared, those that are named with arguments with those."""
     talk = Talk(new_node(rabbitmq_version=rabbitmq_version)).open()
-    for name, arguments in queues.items():
+    for name, arguments in {**dict.fromkeys(names, FieldTable()), **queues}.items():
         talk.say(1, Queue.Declare(0, name, durable=True, arguments=arguments))
     return talk
 

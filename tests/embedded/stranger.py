@@ -1,19 +1,18 @@
-"""Peers of a running broker: a bare socket that says what no client would, and how it ended for those who use one."""
+"""Peers of a running broker: a bare socket that says what no client would, and how it ended for those who use one; and
+a broker whose lines live on a clock that is moved by hand."""
 
 import asyncio
-import socket
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import contextmanager
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from pamqp import frame
-from pamqp.commands import Channel, Connection
 
+from pipeline.clock import FakeClock
 from pipeline.embedded import EmbeddedBroker
-from tests.embedded.conversation import CAPABILITIES, PROTOCOL_HEADER
-from tests.waiting import deadline
+from tests.embedded.wire import Wire
+from tests.waiting import deadline, wait_until
 
 
 async def connect(url: str, name: str = "test") -> AbstractConnection:
@@ -33,48 +32,49 @@ def end_of(connection: AbstractConnection) -> asyncio.Future[BaseException | Non
 
 
 class Stranger:
-    """A bare socket at the broker's port."""
+    """A bare socket at the broker's port, with an ear for octets."""
 
-    def __init__(self, broker: EmbeddedBroker) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", broker.port), deadline(10))
-        self._password = broker.password
-
-    def say(self, channel: int, *frames: frame.FrameTypes) -> None:
-        self.socket.sendall(b"".join(frame.marshal(each, channel) for each in frames))
+    def __init__(self, wire: Wire) -> None:
+        self.socket = wire.socket
+        self.say = wire.say
+        self._wire = wire
 
     def open(self, heartbeat: int = 0) -> None:
         """Through the handshake to an open channel 1."""
-        self.socket.sendall(PROTOCOL_HEADER)
-        start: dict[str, Any] = {"capabilities": CAPABILITIES}
-        self.say(0, Connection.StartOk(start, "PLAIN", f"\0piperun\0{self._password}", "en_US"))
-        self.say(0, Connection.TuneOk(2047, 131_072, heartbeat), Connection.Open("/"))
-        self.say(1, Channel.Open())
-        opened = frame.marshal(Connection.OpenOk(), 0)
-        heard = b""
-        while opened not in heard or not heard.endswith(b"\x00\x14\x00\x0b\x00\x00\x00\x00\xce"):
-            heard += self.socket.recv(65_536)
+        self._wire.open(1, heartbeat=heartbeat)
 
     def hear(self, size: int) -> bytes:
         """Exactly so many octets."""
-        heard = b""
-        while len(heard) < size:
-            octets = self.socket.recv(min(65_536, size - len(heard)))
-            if not octets:
-                raise EOFError(heard)
-            heard += octets
+        heard = self._wire.octets(size)
+        if len(heard) < size:
+            raise EOFError(heard)
         return heard
 
     def hear_all(self) -> bytes:
         """Until the broker hangs up, which it must within the socket's deadline."""
-        heard = b""
-        with suppress(ConnectionResetError):
-            while octets := self.socket.recv(65_536):
-                heard += octets
-        return heard
+        return self._wire.octets(sys.maxsize)
 
 
 @contextmanager
 def stranger(broker: EmbeddedBroker) -> Iterator[Stranger]:
-    one = Stranger(broker)
-    with one.socket:
-        yield one
+    with Wire(broker.url) as wire:
+        yield Stranger(wire)
+
+
+# Time of the line
+
+
+@contextmanager
+def on_fake_time() -> Iterator[tuple[EmbeddedBroker, FakeClock]]:
+    """A broker whose handshakes and heartbeats take their time from a clock that is moved by hand."""
+    clock = FakeClock()
+    with EmbeddedBroker(link_clock=clock) as broker:
+        wait_until(lambda: clock.waiting)
+        yield broker, clock
+
+
+def pass_by(broker: EmbeddedBroker, clock: FakeClock, seconds: float) -> None:
+    """So much time, and the broker has noticed."""
+    clock.advance(seconds)
+    wait_until(lambda: clock.waiting)
+    broker.connections()

@@ -1,6 +1,7 @@
 """`python -m pipeline.embedded` as a process: its URL, its end, its password, and what it says about options that
 cannot be."""
 
+import os
 import re
 import signal
 import socket
@@ -136,6 +137,8 @@ def test_a_port_that_is_taken_is_status_3(start: Start) -> None:
         ("--host here", "the embedded broker listens on 127.0.0.1 or ::1; 'here' is no address"),
         ("--rabbitmq-version 3.9", "the embedded broker behaves like RabbitMQ 3.10 or 4.3, not like '3.9'"),
         ("--port 65536", "argument --port: '65536' is not a port; 0 to 65535"),
+        ("--vhost=", "argument --vhost: '' is not a name; one or more characters"),
+        ("--username=", "argument --username: '' is not a name; one or more characters"),
         ("--port x", "argument --port: 'x' is not a port; 0 to 65535"),
         (
             "--memory-limit 5",
@@ -147,6 +150,23 @@ def test_what_cannot_be_is_status_2_and_one_clear_line(start: Start, options: st
     status, error = refused(start(*options.split()))
     assert status == 2
     assert error.splitlines()[-1] == f"python -m pipeline.embedded: error: {why}"
+
+
+def test_a_url_that_nobody_can_read_is_an_error_in_one_line(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [sys.executable, "-m", "pipeline.embedded"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=deadline(15),
+    )
+    os.close(writer)
+    line = "python -m pipeline.embedded: error: cannot write the URL to standard output: Broken pipe\n"
+    assert (run.returncode, run.stderr) == (1, line)
 
 
 @pytest.mark.parametrize(("text", "octets"), [("512B", 512), ("1KB", 1000), ("64MiB", 67_108_864), ("2GiB", 2**31)])

@@ -6,8 +6,9 @@ import pytest
 from pamqp.commands import Basic, Confirm, Queue
 from pamqp.common import FieldTable
 
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Talk
-from tests.embedded.queues import VERSIONS, depths, get, next_headers, publish, reject_next, to_queue, with_queues
+from tests.embedded.queues import depths, get, next_headers, publish, reject_next, to_queue, with_queues
 
 RETRY = 180.0
 

@@ -120,6 +120,28 @@ def test_a_cut_after_less_than_nothing_is_an_error(embedded: EmbeddedBroker) -> 
         embedded.cut_inside_frame(octets=-1)
 
 
+@pytest.mark.parametrize("code", [0, 200, 999])
+def test_a_code_that_nothing_is_closed_with_is_an_error(embedded: EmbeddedBroker, code: int) -> None:
+    for close in (embedded.close_connections, embedded.close_channels):
+        with pytest.raises(ValueError, match=f"nothing is closed with code {code}; there are: 320, 403, "):
+            close(code)
+
+
+def test_words_that_no_frame_can_carry_are_an_error(embedded: EmbeddedBroker) -> None:
+    embedded.block("й" * 127)
+    for say in (embedded.block, lambda reason: embedded.return_publishes(reason=reason)):
+        with pytest.raises(ValueError, match=r"a reason has 255 octets at most; .* has 256"):
+            say("й" * 128)
+    with pytest.raises(ValueError, match="no message is returned with code 65536"):
+        embedded.return_publishes(code=65_536)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_time_goes_on_by_seconds_that_come_to_an_end(embedded: EmbeddedBroker, seconds: float) -> None:
+    with pytest.raises(ValueError, match="time goes on"):
+        embedded.advance(seconds)
+
+
 # Freeze
 
 

@@ -10,13 +10,8 @@ from pamqp.common import FieldTable
 from pipeline.embedded.ground.versions import VERSIONS
 from pipeline.embedded.wire import content
 from pipeline.embedded.wire.copies import with_copies
-from tests.embedded.conversation import Talk, closed, headers, methods, new_node, publishing
-
-
-def with_queues(*names: str, version: str = "4.3") -> Talk:
-    talk = Talk(new_node(rabbitmq_version=version)).open()
-    talk.say(1, *(Queue.Declare(0, name, durable=True) for name in names))
-    return talk
+from tests.embedded.conversation import Talk, closed, headers, methods, publishing
+from tests.embedded.queues import with_queues
 
 
 def seen_in(talk: Talk, queue: str) -> dict[str, Any]:
@@ -103,7 +98,7 @@ def test_keys_that_are_no_array_cost_the_channel(name: str, value: Any, kind: st
 def test_the_first_thing_that_is_wrong_is_the_one_that_is_named(
     version: str, wrong: dict[str, Any], first: str
 ) -> None:
-    talk = with_queues("a", version=version)
+    talk = with_queues("a", rabbitmq_version=version)
     frames = publishing("a", **(wrong | {"delivery_mode": None}))
     assert isinstance(frames[1], header.ContentHeader)
     frames[1].properties.delivery_mode = wrong.get("delivery_mode")  # pamqp would check it earlier
@@ -114,7 +109,7 @@ def test_the_first_thing_that_is_wrong_is_the_one_that_is_named(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_dead_letter_goes_on_with_all_its_keys(version: str) -> None:
-    talk = with_queues("dead", "copy", "blind", version=version)
+    talk = with_queues("dead", "copy", "blind", rabbitmq_version=version)
     for name in ("dead", "copy", "blind"):
         talk.say(1, Queue.Bind(0, name, "amq.direct", f"to.{name}"))
     talk.say(1, Queue.Declare(0, "q", durable=True, arguments={"x-dead-letter-exchange": "amq.direct"}))
@@ -126,7 +121,7 @@ def test_a_dead_letter_goes_on_with_all_its_keys(version: str) -> None:
 
 @pytest.mark.parametrize(("version", "kept"), [("3.10", False), ("4.3", True)])
 def test_a_key_of_the_queues_own_ends_the_others(version: str, kept: bool) -> None:
-    talk = with_queues("dead", "copy", version=version)
+    talk = with_queues("dead", "copy", rabbitmq_version=version)
     arguments: FieldTable = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
     talk.say(1, Queue.Declare(0, "q", durable=True, arguments=arguments))
     talk.publish(1, "q", headers={"CC": ["copy"]})

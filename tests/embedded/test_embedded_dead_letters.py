@@ -7,9 +7,9 @@ import pytest
 from pamqp.commands import Basic, Exchange, Queue
 from pamqp.common import FieldTable
 
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Talk, headers, only
 from tests.embedded.queues import (
-    VERSIONS,
     depths,
     get,
     next_headers,

@@ -3,7 +3,7 @@ them is left on the broker's loop, and what they do not read or do not finish sa
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pamqp.commands import Basic, Connection, Queue
 
-from pipeline.clock import FakeClock
 from pipeline.embedded import EmbeddedBroker
 from pipeline.embedded.connections import server
 from pipeline.embedded.connections.client import HIGH_WATER, Client
@@ -19,6 +18,7 @@ from pipeline.embedded.connections.connection import HANDSHAKE_SECONDS
 from pipeline.embedded.wire.outbox import TOO_MUCH
 from tests.embedded import made_up
 from tests.embedded.conversation import CAPABILITIES, PROTOCOL_HEADER, publishing
+from tests.embedded.stranger import on_fake_time, pass_by
 from tests.embedded.wire import Wire, marshalled, opened
 from tests.waiting import wait_until
 
@@ -53,7 +53,8 @@ def tasks(broker: EmbeddedBroker) -> list[str]:
 def nothing_is_left(broker: EmbeddedBroker) -> None:
     """Nobody is connected, nothing runs but the broker's two clocks, and new clients are served."""
     wait_until(lambda: broker.connections() == [], told="the end of all connections")
-    assert tasks(broker) in (["Server._tick"], ["Bell._sleep", "Server._tick"])
+    clocks = (["Server._tick"], ["Bell._sleep", "Server._tick"])
+    wait_until(lambda: tasks(broker) in clocks, told="the end of all tasks but the clocks")
     with opened(broker.url, 1) as wire:
         wire.say(1, Queue.Declare(0, "fresh", exclusive=True))
         assert wire.expect(1, Queue.DeclareOk).message_count == 0
@@ -96,21 +97,6 @@ def test_random_octets_at_any_time_leave_nothing_behind(shared: EmbeddedBroker, 
 
 
 # Who takes their time
-
-
-@contextmanager
-def on_fake_time() -> Iterator[tuple[EmbeddedBroker, FakeClock]]:
-    clock = FakeClock()
-    with EmbeddedBroker(link_clock=clock) as broker:
-        wait_until(lambda: clock.waiting)
-        yield broker, clock
-
-
-def pass_by(broker: EmbeddedBroker, clock: FakeClock, seconds: float) -> None:
-    """So much time, and the broker has noticed."""
-    clock.advance(seconds)
-    wait_until(lambda: clock.waiting)
-    broker.connections()
 
 
 def hello(broker: EmbeddedBroker) -> bytes:

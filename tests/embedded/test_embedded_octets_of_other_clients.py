@@ -6,8 +6,8 @@ import struct
 import pytest
 from pamqp.commands import Basic, Channel, Connection, Exchange, Queue
 
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import PROTOCOL_HEADER, Talk, closed, methods, new_node, only
-from tests.embedded.queues import VERSIONS
 from tests.embedded.wire import frame_of
 
 METHOD, HEADER, BODY = 1, 2, 3

@@ -6,8 +6,9 @@ import pytest
 from pamqp.commands import Basic, Channel, Queue
 from pamqp.common import FieldTable
 
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Talk, closed, deliveries, methods
-from tests.embedded.queues import VERSIONS, depths, get, publish, with_queues
+from tests.embedded.queues import depths, get, publish, with_queues
 
 KINDS = ("classic", "quorum")
 OLD, NEW = VERSIONS

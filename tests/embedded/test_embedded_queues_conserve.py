@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pamqp.commands import Basic, Queue
 
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Seen, Talk, deliveries, new_node
-from tests.embedded.queues import VERSIONS
 
 QUEUES = ("a", "b", "c")
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from pamqp.commands import Basic, Exchange, Queue
 
+from pipeline.embedded.ground.versions import VERSIONS
 from tests.embedded.conversation import Talk, closed, deliveries, headers, methods, only
-from tests.embedded.queues import VERSIONS, depths, get, next_headers, publish, reasons, to_queue, with_queues
+from tests.embedded.queues import depths, get, next_headers, publish, reasons, to_queue, with_queues
 
 KINDS = ("classic", "quorum")
 

@@ -34,8 +34,8 @@ class Wire:
         assert parts.hostname and parts.port and parts.username and parts.password
         self.vhost = unquote(parts.path[1:]) or "/"
         self._login = f"\0{unquote(parts.username)}\0{unquote(parts.password)}"
-        self._socket = socket.create_connection((parts.hostname, parts.port), deadline(10))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = socket.create_connection((parts.hostname, parts.port), deadline(10))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._heard = b""
 
     def __enter__(self) -> Self:
@@ -46,13 +46,13 @@ class Wire:
 
     def cut(self) -> None:
         """Hang up without a word."""
-        self._socket.close()
+        self.socket.close()
 
     def finish(self) -> None:
         """Say no more, and wait until the broker hangs up."""
         with suppress(OSError):  # it has done so before
-            self._socket.shutdown(socket.SHUT_WR)
-            while self._socket.recv(65_536):
+            self.socket.shutdown(socket.SHUT_WR)
+            while self.socket.recv(65_536):
                 pass
 
     # Handshake
@@ -66,11 +66,11 @@ class Wire:
         self.say(0, Connection.StartOk(properties, "PLAIN", self._login, "en_US"))
         self.expect(0, Connection.Tune)
 
-    def open(self, *channels: int, frame_max: int = FRAME_MAX) -> Self:
+    def open(self, *channels: int, frame_max: int = FRAME_MAX, heartbeat: int = 0) -> Self:
         """Through the handshake, and these channels."""
         self.greet()
         self.log_in()
-        self.say(0, Connection.TuneOk(2047, frame_max, 0), Connection.Open(self.vhost))
+        self.say(0, Connection.TuneOk(2047, frame_max, heartbeat), Connection.Open(self.vhost))
         self.expect(0, Connection.OpenOk)
         for channel in channels:
             self.say(channel, Channel.Open())
@@ -80,17 +80,17 @@ class Wire:
     # Saying and hearing
 
     def send(self, octets: bytes) -> None:
-        self._socket.sendall(octets)
+        self.socket.sendall(octets)
 
     def send_what_fits(self, octets: bytes, *, patience: float) -> int:
         """How many octets the broker takes before it has not read on for so many seconds."""
         sent = 0
-        before = self._socket.gettimeout()
-        self._socket.settimeout(patience)
+        before = self.socket.gettimeout()
+        self.socket.settimeout(patience)
         with suppress(TimeoutError, BlockingIOError):
             while sent < len(octets):
-                sent += self._socket.send(octets[sent : sent + 65_536])
-        self._socket.settimeout(before)
+                sent += self.socket.send(octets[sent : sent + 65_536])
+        self.socket.settimeout(before)
         return sent
 
     def say(self, channel: int, *frames: frame.FrameTypes) -> None:
@@ -98,13 +98,13 @@ class Wire:
 
     def hear(self) -> Seen | None:
         """The next frame, heartbeats too; None when the broker has hung up. Raises TimeoutError."""
-        first = self._exactly(7)
+        first = self.octets(7)
         if first.startswith(b"AMQP"):
-            return 0, first + self._exactly(1)
+            return 0, first + self.octets(1)
         if len(first) < 7:
             return None
         _, channel, size = struct.unpack(">BHI", first)
-        whole = first + self._exactly(size + 1)
+        whole = first + self.octets(size + 1)
         return channel, frame.unmarshal(whole)[2]
 
     def expect(self, channel: int, kind: type[Any]) -> Any:
@@ -120,11 +120,11 @@ class Wire:
             heard.append(seen)
         return heard
 
-    def _exactly(self, size: int) -> bytes:
+    def octets(self, size: int) -> bytes:
         """So many octets, or fewer where the broker hangs up before."""
         while len(self._heard) < size:
             try:
-                octets = self._socket.recv(65_536)
+                octets = self.socket.recv(65_536)
             except ConnectionResetError:
                 octets = b""
             if not octets:

@@ -151,6 +151,8 @@ class Deliveries:
         """Nobody can be told that basic.get is cancelled: the channel is refused."""
 
         def overdue(before: int | None) -> None:
+            if queue.deleted:
+                return
             unacked = self.unacked.items()
             gotten = [tag for tag, entry in unacked if entry.taker is None and entry.queue is queue]
             tags = [tag for tag in gotten if before is None or tag < before]

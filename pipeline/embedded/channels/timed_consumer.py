@@ -41,6 +41,8 @@ class TimedConsumer(Consumer):
         self._watch.handed_out(self.deliveries.last_tag)
 
     def _overdue(self, before: int | None) -> None:
+        if self.queue.deleted:
+            return
         unacked = self.deliveries.unacked.items()
         tags = [tag for tag, entry in unacked if entry.taker is self and (before is None or tag < before)]
         if tags:

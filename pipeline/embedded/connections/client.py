@@ -2,11 +2,16 @@
 `host`; when everything is written is `server`'s decision, what a test breaks on the way is `line_faults`'."""
 
 import asyncio
+import logging
+from collections.abc import Callable
 from typing import Protocol
 
-from pipeline.embedded.connections.connection import Connection
+from pipeline.embedded.connections.connection import CLOSING_SECONDS, Connection
 from pipeline.embedded.connections.line_faults import Cut
+from pipeline.embedded.connections.pulse import Pulse
 from pipeline.embedded.vhosts.node import Node
+
+log = logging.getLogger("piperun.embedded")
 
 READ_SIZE = 64 * 1024  # what one peer may have handled before it is the next one's turn
 HIGH_WATER = 1024 * 1024  # octets in a socket's buffer after which output waits
@@ -39,6 +44,7 @@ class Client(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._keeps_up = True  # the socket takes more
         self._reading = True
+        self._hanging_up = Pulse()
 
     # Called by asyncio
 
@@ -56,9 +62,9 @@ class Client(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._house.step()
-        self.connection.receive(bytes(memoryview(self._buffer)[:nbytes]))
+        octets = bytes(memoryview(self._buffer)[:nbytes])
+        self.do(lambda connection: connection.receive(octets))
         self._house.look()
-        self.settle()
 
     def eof_received(self) -> bool:
         return False  # asyncio closes the transport, connection_lost follows
@@ -73,14 +79,30 @@ class Client(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._house.step()
-        self.connection.lost()
-        self._house.look()
+        self.do(Connection.lost)
         self._house.leave(self)
+        self._house.look()
 
     # Called by the server
 
     def _wake(self) -> None:
         self._house.wants_to_send(self)
+
+    def do(self, act: Callable[[Connection], None]) -> None:
+        """Then see what has become of it. A mistake of ours costs this connection, and nobody else's."""
+        try:
+            act(self.connection)
+        except Exception:
+            log.exception("a mistake in the embedded broker: it costs %s its connection", self.connection.peer)
+            self._fail()
+        self.settle()
+
+    def _fail(self) -> None:
+        try:
+            self.connection.fail()
+        except Exception:
+            log.exception("a mistake in the embedded broker: %s cannot even be told so", self.connection.peer)
+            self.abort()
 
     def flush(self) -> None:
         """Write what there is, unless the peer does not keep up. What has left makes room for deliveries."""
@@ -89,8 +111,9 @@ class Client(asyncio.BufferedProtocol):
         if self._keeps_up:
             self._write(self._transport, self.connection.outbox.take())
         if self._keeps_up:  # the write may have changed that
-            self.connection.drained()
-        self.settle()
+            self.do(Connection.drained)
+        else:
+            self.settle()
 
     def _write(self, transport: asyncio.Transport, octets: bytes) -> None:
         if transport.is_closing():
@@ -120,9 +143,13 @@ class Client(asyncio.BufferedProtocol):
 
     def tell_time(self, now: float) -> None:
         """For heartbeats, which a line that is frozen does not have."""
-        if not self.frozen:
-            self.connection.tick(now)
-            self.settle()
+        if self.frozen:
+            return
+        self.do(lambda connection: connection.tick(now))
+        closing = self._transport is not None and self._transport.is_closing()
+        # A socket that is closed still waits for its peer to read what was written before, however long that takes.
+        if closing and self._hanging_up.is_late(now, CLOSING_SECONDS):
+            self.abort()
 
     # What tests do to it
 
@@ -133,7 +160,7 @@ class Client(asyncio.BufferedProtocol):
     def thaw(self) -> None:
         """Its silence is forgiven: what the peer has sent meanwhile lies in the socket, unread."""
         self.frozen = False
-        self.connection.receive(b"")
+        self.do(lambda connection: connection.receive(b""))
         self.flush()
 
     def abort(self) -> None:

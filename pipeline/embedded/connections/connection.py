@@ -343,6 +343,13 @@ class Connection:
         elif self.state not in (State.CLOSING, State.CLOSED):
             self._refuse_connection(refusal, (0, 0))
 
+    def fail(self) -> None:
+        """What has happened in here is no fault of the peer's; it is told so, if it has come as far as being open."""
+        told = self.state in (State.OPENING, State.OPEN)
+        self._end()  # if what follows goes wrong as well, that was all
+        if told:
+            self._refuse_connection(refusals.internal_error(), (0, 0))
+
     def close_channels(self, number: int | None, refusal: Refusal) -> None:
         """Close the channel of that number, or all of them."""
         for channel in list(self.channels.values()):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.embedded.connections.bell import Bell
-from pipeline.embedded.connections.client import Client
+from pipeline.embedded.connections.client import Client, log
 from pipeline.embedded.connections.connection import Connection
 from pipeline.embedded.connections.host import T
 from pipeline.embedded.vhosts.node import Node
@@ -49,6 +49,7 @@ class Server:
         """Tell everybody, wait a moment for their answers, hang up."""
         assert self._server is not None and self._ticker is not None  # stop follows start
         self._server.close()
+        self.refusing = True  # who was let in at the last moment
         self.each(lambda connection: connection.close(refusals.shutdown()))
         # Real time, whatever clock was handed in: the end must come where time stands still, too.
         with suppress(TimeoutError):
@@ -83,8 +84,7 @@ class Server:
         """Do something to each connection, then see what has become of it."""
         self.step()
         for client in list(self.clients):
-            act(client.connection)
-            client.settle()
+            client.do(act)
 
     def drop(self) -> None:
         """Cut all lines without a word."""
@@ -101,8 +101,12 @@ class Server:
         return answer
 
     def step(self) -> None:
-        """Before anything happens: this is when it happens."""
-        self._bell.tell_time()
+        """Before anything happens: this is when it happens. A mistake in something that was due is nobody's who is
+        here by chance."""
+        try:
+            self._bell.tell_time()
+        except Exception:
+            log.exception("a mistake in the embedded broker: something that was due is left undone")
 
     def look(self) -> None:
         """After anything has happened: an alarm begins by itself, but those whom it has stopped are told of its end."""

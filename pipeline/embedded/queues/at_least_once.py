@@ -37,6 +37,8 @@ class Forwarding:
         pending = list(self._pending)
         for each in pending:
             self._drop(each)
+        if self._timer is not None:
+            self._timer.cancel()
         return len(pending)
 
     def _send(self, pending: "_Pending") -> None:

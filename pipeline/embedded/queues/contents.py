@@ -59,14 +59,16 @@ class Contents:
     def clear(self) -> None:
         self.ready.clear()
         if self.limit is not None:
-            self.limit.octets = 0
+            self.limit.clear()
+        if self._expiry is not None:
+            self._expiry.rest()
 
     # What it does with that
 
     def has_no_room_for(self, message: Message) -> bool:
         """Whether a publisher would be refused; where the oldest goes instead, never."""
         limit = self.limit
-        return limit is not None and not limit.drops and limit.would_be_over(len(self.ready), message)
+        return limit is not None and not limit.drops and limit.would_be_over(message)
 
     def trim(self) -> None:
         self.drop_surplus()
@@ -76,7 +78,7 @@ class Contents:
         limit = self.limit
         if limit is None or not limit.drops:
             return
-        while self.ready and limit.is_over(len(self.ready)):
+        while self.ready and limit.is_over():
             entry = self.ready.take()
             limit.left(entry)
             self._die(entry, Reason.MAXLEN)

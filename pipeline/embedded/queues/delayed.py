@@ -41,6 +41,8 @@ class Delayed:
 
     def take_all(self) -> list[Entry]:
         waiting, self._waiting = self._waiting, []
+        if self._timer is not None:
+            self._timer.cancel()
         return [entry for _, _, entry in waiting]
 
     def _watch(self) -> None:

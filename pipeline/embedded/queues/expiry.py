@@ -45,6 +45,11 @@ class Expiry:
             self._timer.cancel()
         self._timer = self._timeline.after(due - self._timeline.now, self._ring)
 
+    def rest(self) -> None:
+        """Nothing is there any more: a timer that is far off would keep a queue that is deleted."""
+        if self._timer is not None:
+            self._timer.cancel()
+
 
 class Lease:
     """`x-expires`: a queue that nobody uses for so long is deleted. `in_use` says whether somebody does now."""

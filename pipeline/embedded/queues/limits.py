@@ -1,5 +1,5 @@
-"""How much a queue may hold: `x-max-length`, `x-max-length-bytes`, and what `x-overflow` says of more. Only ready
-messages count. What becomes of what is too much is the queue's business."""
+"""How much a queue may hold: `x-max-length`, `x-max-length-bytes`, and what `x-overflow` says of more. Ready messages
+count, and those that wait for being ready again. What becomes of what is too much is the queue's business."""
 
 from collections.abc import Callable, Mapping
 
@@ -10,7 +10,7 @@ _SOFT = 0.8  # of a limit: where a quorum queue that refused takes messages agai
 
 
 class Limit:
-    """`octets` are those of the ready messages, kept here: no queue without a limit needs them."""
+    """Counts what came and has not left: no queue without a limit needs that."""
 
     def __init__(
         self,
@@ -19,33 +19,40 @@ class Limit:
         overflow: object,
         weigh: Callable[[Message], int],
     ) -> None:
-        self.octets = 0
+        self.clear()
         self.drops = overflow not in ("reject-publish", "reject-publish-dlx")
         self.buries_refused = overflow == "reject-publish-dlx"
         self._length = length
         self._max_octets = max_octets
         self._weigh = weigh
 
+    def clear(self) -> None:
+        self._count = 0
+        self._octets = 0
+
     def came(self, entry: Entry) -> None:
-        self.octets += self._weigh(entry.message)
+        self._count += 1
+        self._octets += self._weigh(entry.message)
 
     def left(self, entry: Entry) -> None:
-        self.octets -= self._weigh(entry.message)
+        self._count -= 1
+        self._octets -= self._weigh(entry.message)
 
-    def is_over(self, count: int, octets: int = 0) -> bool:
-        """With so many ready, and so many octets more than are counted here."""
-        if self._length is not None and count > self._length:
+    def is_over(self, count: int = 0, octets: int = 0) -> bool:
+        """With so many messages and octets more than are counted here."""
+        if self._length is not None and self._count + count > self._length:
             return True
-        return self._max_octets is not None and self.octets + octets > self._max_octets
+        return self._max_octets is not None and self._octets + octets > self._max_octets
 
-    def would_be_over(self, count: int, message: Message) -> bool:
-        """If this message came to so many."""
-        return self.is_over(count + 1, self._weigh(message))
+    def would_be_over(self, message: Message) -> bool:
+        """If this message came."""
+        return self.is_over(1, self._weigh(message))
 
-    def is_well_below(self, count: int, octets: int = 0) -> bool:
-        if self._length is not None and count > int(self._length * _SOFT):
+    def is_well_below(self, count: int, octets: int) -> bool:
+        """With so many messages and octets more, too."""
+        if self._length is not None and self._count + count > int(self._length * _SOFT):
             return False
-        return self._max_octets is None or self.octets + octets <= int(self._max_octets * _SOFT)
+        return self._max_octets is None or self._octets + octets <= int(self._max_octets * _SOFT)
 
 
 def body_size(message: Message) -> int:

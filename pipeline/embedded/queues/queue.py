@@ -18,7 +18,8 @@ from pipeline.embedded.wire.tables import Table
 
 
 class Queue(Attended):
-    """A classic queue. Between any two calls either nothing is ready, or nobody who could take it has credit."""
+    """A classic queue. Between any two calls either nothing is ready, or nobody who could take it has credit; but see
+    `cancelled`."""
 
     at_least_to_live = 0.0  # seconds that a message lives even with a TTL of 0
 

@@ -48,7 +48,7 @@ class QuorumQueue(Queue):
             self.patience = self._shared.consumer_timeout if own is None else own / 1000
         self._refusing = False  # full; it takes messages again when it is well below its limit
         self._gotten = 0  # deliveries by basic.get that are not settled
-        self._leaving: list[Taker] = []  # cancelled, with deliveries in hand
+        self._leaving: list[Taker] = []  # cancelled, with deliveries in hand then
         self._forwarding = self._make_forwarding(surroundings.undertaker)
         self._delayed = delayed_of(arguments, surroundings.shared.timeline, self._ready_again)
 
@@ -89,16 +89,15 @@ class QuorumQueue(Queue):
     def consumer_count(self) -> int:
         """Whoever has something in hand counts: cancelled consumers, and each basic.get. Those that wait for being
         the single active one do not."""
-        self._leaving = [taker for taker in self._leaving if taker.in_hand]
-        return self.turns.active() + len(self._leaving) + self._gotten
+        leaving = sum(taker.in_hand > 0 for taker in self._leaving)
+        return self.turns.active() + leaving + self._gotten
 
     def is_closed_to(self, *, exclusive: bool) -> bool:
         """A quorum queue knows no exclusive consumers."""
         return False
 
     def remove(self, taker: Taker) -> None:
-        if taker.in_hand:
-            self._leaving.append(taker)
+        self._leaving = [each for each in (*self._leaving, taker) if each.in_hand]
         super().remove(taker)
 
     def cancelled(self) -> None:
@@ -118,10 +117,9 @@ class QuorumQueue(Queue):
         limit = self._contents.limit
         if limit is None or limit.drops:
             return
-        count, octets = len(self.ready) + self._delayed_count, 0
+        count = octets = 0
         if self._forwarding is not None:
-            count += len(self._forwarding)
-            octets = self._forwarding.octets
+            count, octets = len(self._forwarding), self._forwarding.octets
         if limit.is_over(count, octets):
             self._refusing = True
         elif limit.is_well_below(count, octets):

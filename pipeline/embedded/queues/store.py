@@ -2,12 +2,16 @@
 back before all others. Knows of each when it expires; that it does, and what becomes of it then, is the queue's
 business."""
 
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Protocol
 
 from pipeline.embedded.queues.entry import Entry
 from pipeline.embedded.wire import content
+
+_place = attrgetter("place")
 
 
 class Store(Protocol):
@@ -44,13 +48,12 @@ class Line(deque[Entry]):
 
     def put_back(self, entries: Sequence[Entry], /) -> None:
         """Each at its place (RabbitMQ: "requeued to its original position in its queue, if possible"). Only earlier
-        returns can stand before one of them, so few are ever moved."""
-        moved: list[Entry] = []
-        for entry in sorted(entries, key=lambda entry: entry.place):
-            while self and self[0].place < entry.place:
-                moved.append(self.popleft())
-            moved.append(entry)
-        self.extendleft(reversed(moved))
+        returns can stand before one of them."""
+        for entry in sorted(entries, key=_place, reverse=True):
+            if not self or entry.place < self[0].place:
+                self.appendleft(entry)
+            else:
+                self.insert(bisect(self, entry.place, key=_place), entry)
 
     def take_due(self, now: float) -> list[Entry]:
         due: list[Entry] = []

@@ -46,6 +46,7 @@ class RoundRobin:
         level = self._level(taker.priority)
         if taker in level:
             level.remove(taker)
+        self._levels = [each for each in self._levels if each[1]]
 
     def unpark(self, taker: Taker) -> None:
         """It joins at the end of the line."""

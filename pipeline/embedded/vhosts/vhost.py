@@ -101,19 +101,22 @@ class VHost:
         self._drop_exchange(exchange)
 
     def _drop_exchange(self, exchange: Exchange) -> None:
-        del self.exchanges[exchange.name]
-        self.journal.tell_if_open("exchange deleted", vhost=self.name, exchange=exchange.name)
+        self._remove_exchange(exchange)
         self._forget(exchange)
 
-    def _forget(self, destination: Hashable) -> None:
-        for exchange in list(self.exchanges.values()):
-            if exchange.forget(destination):
-                self._end_if_unused(exchange)
+    def _remove_exchange(self, exchange: Exchange) -> None:
+        del self.exchanges[exchange.name]
+        self.journal.tell_if_open("exchange deleted", vhost=self.name, exchange=exchange.name)
 
-    def _end_if_unused(self, exchange: Exchange) -> None:
-        # RabbitMQ: an auto-delete exchange goes when the last binding *from* it is removed.
-        if exchange.auto_delete and not exchange.bindings and self.exchanges.get(exchange.name) is exchange:
-            self._drop_exchange(exchange)
+    def _forget(self, destination: Hashable) -> None:
+        """And the exchanges that go by that, however long their chain is."""
+        gone = [destination]
+        while gone:
+            destination = gone.pop()
+            for exchange in list(self.exchanges.values()):
+                if exchange.forget(destination) and _is_done_with(exchange):
+                    self._remove_exchange(exchange)
+                    gone.append(exchange)
 
     # Bindings
 
@@ -142,8 +145,9 @@ class VHost:
         exchange = self.exchanges.get(source)
         if exchange is None or destination is None:
             return
-        if exchange.unbind(Binding(destination=destination, routing_key=routing_key, arguments=args)):
-            self._end_if_unused(exchange)
+        binding = Binding(destination=destination, routing_key=routing_key, arguments=args)
+        if exchange.unbind(binding) and _is_done_with(exchange):
+            self._drop_exchange(exchange)
 
     # Queues
 
@@ -216,6 +220,11 @@ class VHost:
 
     def _exchange(self, name: str) -> str:
         return refusals.exchange_in(self.name, name)
+
+
+def _is_done_with(exchange: Exchange) -> bool:
+    """RabbitMQ: an auto-delete exchange goes when the last binding *from* it is removed."""
+    return exchange.auto_delete and not exchange.bindings
 
 
 def _server_name() -> str:

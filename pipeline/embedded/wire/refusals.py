@@ -1,4 +1,4 @@
-"""Why the broker says no: reply codes, what each of them ends, and RabbitMQ's own wording (3.10).
+"""Why the broker says no: reply codes, what each of them ends, and RabbitMQ's own wording.
 Everything that may refuse raises one of these; where and how it is answered is `connection`'s business."""
 
 import re
@@ -13,7 +13,7 @@ class Ends(Enum):
 
 
 # Specification 1.4.2 "reply-code": the names; the level follows RabbitMQ, which is the specification's.
-_CODES: dict[int, tuple[str, Ends]] = {
+CODES: dict[int, tuple[str, Ends]] = {
     320: ("CONNECTION_FORCED", Ends.CONNECTION),
     403: ("ACCESS_REFUSED", Ends.CHANNEL),
     404: ("NOT_FOUND", Ends.CHANNEL),
@@ -39,7 +39,7 @@ class Refusal(Exception):
     `early` comes, in RabbitMQ, from in front of the channel: the close that tells a channel's peer names no method."""
 
     def __init__(self, code: int, reason: str, *, ends: Ends | None = None, early: bool = False) -> None:
-        name, level = _CODES[code]
+        name, level = CODES[code]
         super().__init__(f"{name} - {reason}")
         self.code = code
         self.ends = ends or level
@@ -399,6 +399,10 @@ def deprecated(feature: str) -> Refusal:
         "version to be determined.\nTo continue using this feature when it is not permitted by default, set the "
         f'following parameter in your configuration:\n    "deprecated_features.permit.{feature} = true"',
     )
+
+
+def internal_error() -> Refusal:
+    return Refusal(541, "the broker has made a mistake; its log says which")
 
 
 def no_global_qos(queue: str) -> Refusal:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+SHORT_MAX = 255  # octets of a short string
 DEEPEST = 64  # tables in tables; far below what Python's stack holds, far above what anybody sends
 _TOO_DEEP = f"more than {DEEPEST} tables in tables"
 
