@@ -36,8 +36,8 @@ class Direct:
         return self._by_key.get(routing_key, ())
 
 
-class Fanout:
-    """Everything goes everywhere."""
+class _Keyless:
+    """The key of a binding does not matter."""
 
     def __init__(self) -> None:
         self._all = Destinations()
@@ -47,6 +47,10 @@ class Fanout:
 
     def remove(self, binding: Binding) -> None:
         self._all.drop(binding.destination)
+
+
+class Fanout(_Keyless):
+    """Everything goes everywhere."""
 
     def route(self, message: Message) -> Collection[Hashable]:
         return self._all
@@ -99,34 +103,16 @@ def _comparable(value: object, moment: int = 1) -> object:
     return int(value.timestamp()) * moment if isinstance(value, datetime) else value
 
 
-class LocalRandom:
+class LocalRandom(_Keyless):
     """One of the destinations, whichever key the message has."""
-
-    def __init__(self) -> None:
-        self._all = Destinations()
-
-    def add(self, binding: Binding) -> None:
-        self._all.add(binding.destination)
-
-    def remove(self, binding: Binding) -> None:
-        self._all.drop(binding.destination)
 
     def route(self, message: Message) -> Collection[Hashable]:
         return (random.choice(tuple(self._all)),) if self._all else ()
 
 
-class ModulusHash:
+class ModulusHash(_Keyless):
     """One of the destinations, and the same one for the same routing key as long as the bindings stay. Which one
     that is differs from RabbitMQ, whose hash is Erlang's."""
-
-    def __init__(self) -> None:
-        self._all = Destinations()
-
-    def add(self, binding: Binding) -> None:
-        self._all.add(binding.destination)
-
-    def remove(self, binding: Binding) -> None:
-        self._all.drop(binding.destination)
 
     def route(self, message: Message) -> Collection[Hashable]:
         if not self._all:

@@ -1,6 +1,8 @@
 """Who uses a queue: its consumers in their turns, and the lease that ends when nobody does. What they get, `queue`
 knows, and hands it out when it is told to `run`."""
 
+from abc import ABC, abstractmethod
+
 from pipeline.embedded.queues.entry import Taker
 from pipeline.embedded.queues.expiry import Lease
 from pipeline.embedded.queues.surroundings import Surroundings
@@ -8,7 +10,7 @@ from pipeline.embedded.queues.turns import RoundRobin, SingleActive, Turns
 from pipeline.embedded.wire.tables import Table
 
 
-class Attended:
+class Attended(ABC):
     """The half of a queue that has consumers."""
 
     def __init__(self, name: str, arguments: Table, surroundings: Surroundings) -> None:
@@ -25,9 +27,9 @@ class Attended:
     def _make_turns(self) -> Turns:
         return SingleActive(by_priority=True) if self.single_active else RoundRobin()
 
+    @abstractmethod
     def run(self) -> None:
         """Give out what can be given out: who may take it, or how much, has changed."""
-        raise NotImplementedError
 
     # Consumers
 
