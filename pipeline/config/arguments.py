@@ -40,6 +40,39 @@ FIRST_CLASS: Mapping[str, FirstClass] = {
     "delivery_limit": FirstClass(argument="x-delivery-limit", types=("quorum",)),
 }
 
+# Which queue types take an argument, where not all do. Every version refuses it in a queue of another type.
+ARGUMENT_TYPES: Mapping[str, tuple[QueueType, ...]] = {
+    **{known.argument: known.types for known in FIRST_CLASS.values()},
+    "x-dead-letter-strategy": ("quorum",),
+    "x-initial-cluster-size": ("stream",),
+    "x-max-age": ("stream",),
+    "x-max-in-memory-bytes": ("quorum",),
+    "x-max-in-memory-length": ("quorum",),
+    "x-queue-master-locator": ("classic",),
+    "x-queue-mode": ("classic",),
+    "x-queue-version": ("classic",),
+    "x-quorum-initial-group-size": ("quorum",),
+    "x-stream-max-segment-size-bytes": ("stream",),
+}
+
+# What an argument may be besides its type. Every version refuses anything else.
+ARGUMENT_WORDS: Mapping[str, tuple[str, ...]] = {
+    "x-dead-letter-strategy": ("at-most-once", AT_LEAST_ONCE),
+    "x-overflow": ("drop-head", "reject-publish", "reject-publish-dlx"),
+    "x-queue-leader-locator": ("client-local", "balanced"),
+}
+ARGUMENT_RANGES: Mapping[str, tuple[int, int | None]] = {
+    "x-expires": (1, None),
+    "x-max-in-memory-bytes": (0, None),
+    "x-max-in-memory-length": (0, None),
+    "x-max-length": (0, None),
+    "x-max-length-bytes": (0, None),
+    "x-max-priority": (0, 255),
+    "x-message-ttl": (0, None),
+    "x-queue-version": (1, 2),
+    "x-quorum-initial-group-size": (1, None),
+}
+
 DEAD_LETTER_ARGUMENTS = ("x-dead-letter-exchange", "x-dead-letter-routing-key")
 
 # Argument to the JSON type that RabbitMQ wants; it answers 406 to any other.

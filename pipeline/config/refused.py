@@ -21,20 +21,24 @@ class Refused:
     applies: Callable[[object, object], bool]
 
 
+def _in_classic(value: object, kind: object) -> bool:
+    return kind == "classic"
+
+
 _TABLE = (
     Refused(
         argument="x-queue-leader-locator",
         version="3.10",
         said="`x-queue-leader-locator` in a classic queue",
         hint="x-queue-master-locator, or type: quorum",
-        applies=lambda value, kind: kind == "classic",
+        applies=_in_classic,
     ),
     Refused(
         argument="x-queue-master-locator",
         version="4.3",
         said="`x-queue-master-locator`",
         hint="x-queue-leader-locator: client-local or balanced",
-        applies=lambda value, kind: kind == "classic",
+        applies=_in_classic,
     ),
     Refused(
         argument="x-queue-version",
@@ -48,7 +52,24 @@ _TABLE = (
         version="4.3",
         said="`x-consumer-timeout` in a classic queue",
         hint="leave it out: 4.3 waits for consumers of classic queues without a limit; or type: quorum",
-        applies=lambda value, kind: kind == "classic",
+        applies=_in_classic,
+    ),
+    *(
+        Refused(
+            argument=argument,
+            version="4.3",
+            said=f"`{argument}` in a classic queue",
+            hint="type: quorum, or leave it out",
+            applies=_in_classic,
+        )
+        for argument in ("x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max")
+    ),
+    Refused(
+        argument="x-stream-filter-size-bytes",
+        version="4.3",
+        said="`x-stream-filter-size-bytes` in a queue that is no stream",
+        hint="type: stream, or leave it out",
+        applies=lambda value, kind: kind != "stream",
     ),
 )
 
