@@ -146,6 +146,7 @@ class Commands:
 
 
 def _clean(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
-    """Nothing of the developer's own settings: home, credentials and colours stay outside."""
+    """Nothing of the developer's own settings: home, credentials and colours stay outside. Output is left buffered: a
+    handler's `print(..., flush=True)` is one write then, and the lines of two workers do not mix."""
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {**passed_on, "HOME": str(folder), "PYTHONUNBUFFERED": "1", **env}
+    return {**passed_on, "HOME": str(folder), **env}

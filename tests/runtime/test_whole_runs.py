@@ -54,7 +54,7 @@ async def test_manual_acknowledgement(broker: BrokerUnderTest, run_piperun: Comm
                     try:
                         await message.ack()
                     except Exception as error:
-                        print(type(error).__name__, error)
+                        print(type(error).__name__, error, flush=True)
         """,
     )
     await on_queue(broker, b'"good"', b'"bad"', b'"later"', b'"twice"', b'"forgotten"')
@@ -136,10 +136,10 @@ async def test_typed_bodies_and_what_does_not_fit(
         class S(msgspec.Struct): n: int
         class P(pydantic.BaseModel): n: int
 
-        async def d(x: D): print("got", type(x).__name__, x.n)
-        async def t(x: T): print("got T", x["n"])
-        async def s(x: S): print("got", type(x).__name__, x.n)
-        async def p(x: P): print("got", type(x).__name__, x.n)
+        async def d(x: D): print("got", type(x).__name__, x.n, flush=True)
+        async def t(x: T): print("got T", x["n"], flush=True)
+        async def s(x: S): print("got", type(x).__name__, x.n, flush=True)
+        async def p(x: P): print("got", type(x).__name__, x.n, flush=True)
         """,
     )
     for name in "dtsp":
@@ -286,7 +286,7 @@ async def test_only_some_producers_and_consumers(
     sender = run(run_piperun, broker, text, "--only", "p")
     assert sender.wait() == 0
     assert broker.queue_depths()["tasks"] == 2
-    write(tmp_path, "elsewhere/steps.py", "async def work(body: str): print('got', body)\n")
+    write(tmp_path, "elsewhere/steps.py", "async def work(body: str): print('got', body, flush=True)\n")
     receiver = run(run_piperun, broker, text, "--only", "c", "--app-dir", "elsewhere")
     assert receiver.wait() == 0
     assert receiver.lines.count("got x") == 2
@@ -310,7 +310,7 @@ def test_several_files_share_a_run_and_the_broker_inside(run_piperun: Commands, 
         consumers: {c: {queue: tasks, handler: "steps_of_b:work"}}
         """,
     )
-    write(tmp_path, "b/steps_of_b.py", "async def work(body: str): print('got', body)\n")
+    write(tmp_path, "b/steps_of_b.py", "async def work(body: str): print('got', body, flush=True)\n")
     command = run_piperun(None, "a/send.yaml", "b/receive.yaml")
     assert command.wait() == 0
     assert "got across" in command.lines
@@ -432,17 +432,17 @@ def test_a_lifespan_is_state_for_its_handlers(run_piperun: Commands, tmp_path: P
 
         @asynccontextmanager
         async def shared():
-            print("opened shared")
+            print("opened shared", flush=True)
             yield "shared"
-            print("closed shared")
+            print("closed shared", flush=True)
 
         @asynccontextmanager
         async def own():
             yield "own"
-            print("closed own")
+            print("closed own", flush=True)
 
-        async def one(body, context): print("one has", context.state)
-        async def two(body, context): print("two has", context.state)
+        async def one(body, context): print("one has", context.state, flush=True)
+        async def two(body, context): print("two has", context.state, flush=True)
         """,
     )
     command = run_piperun(
@@ -476,7 +476,7 @@ def test_a_lifespan_that_fails_ends_the_run(run_piperun: Commands, tmp_path: Pat
             raise RuntimeError("the database is away")
             yield
 
-        async def work(body): print("never")
+        async def work(body): print("never", flush=True)
         """,
     )
     text = """
