@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.waiting import deadline
 
 PROGRAM = Path(sys.executable).with_name("piperun")
-PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "CI")
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR", "CI", "PIPERUN_PLAIN_LINE")
 
 
 class Command:

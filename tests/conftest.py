@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.amqp.self_check import PLAIN_BY_HAND
 from pipeline.embedded import EmbeddedBroker
 from tests.brokers import NEEDS_CONTROL, BrokerUnderTest, EmbeddedUnderTest, ForeignUnderTest, RabbitMQUnderTest
 from tests.command import Commands
@@ -92,6 +93,13 @@ def broker(request: pytest.FixtureRequest) -> Iterator[BrokerUnderTest]:
     under_test = RabbitMQUnderTest(node, node.add_vhost())
     yield under_test
     under_test.close()
+
+
+@pytest.fixture(params=["fast", "plain"])
+def both_lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the test twice: on the fast line, and on the plain one, on which everything goes through the client."""
+    if request.param == "plain":
+        monkeypatch.setenv(PLAIN_BY_HAND, "1")
 
 
 @pytest.fixture

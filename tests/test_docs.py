@@ -14,6 +14,7 @@ import pytest
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from pipeline.amqp.self_check import PLAIN_BY_HAND
 from pipeline.cli import exits
 from pipeline.cli.app import app
 from pipeline.config import reference
@@ -202,7 +203,7 @@ def test_the_command_line_page_has_all_options_variables_and_statuses() -> None:
     options = {name for parameter in parameters for name in parameter.opts if name.startswith("--")} - {"--help"}
     assert [option for option in sorted(options) if f"`{option}" not in text] == []
     variables = {parameter.envvar for parameter in parameters if isinstance(parameter.envvar, str)}
-    assert set(re.findall(r"\bPIPERUN_[A-Z_]+\b", text)) == variables
+    assert set(re.findall(r"\bPIPERUN_[A-Z_]+\b", text)) == variables | {PLAIN_BY_HAND}
     assert {int(status) for status in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)} == STATUSES
 
 

@@ -11,6 +11,7 @@ from aio_pika import Connection
 from aiormq.connection import TransportFactory
 from yarl import URL
 
+from pipeline.amqp.fast.switch import Switch
 from pipeline.amqp.faults import somebody_cancelled, why_not_connected
 from pipeline.amqp.foreign import tolerate
 from pipeline.config.model import Address, Broker, Tls
@@ -18,11 +19,13 @@ from pipeline.errors import BrokerError
 
 
 class Wire(TransportFactory):
-    """The socket of one connection."""
+    """The socket of one connection. `switch`: where the fast line taps it; None on the plain line."""
 
-    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
+    def __init__(self, address: Address, context: ssl.SSLContext | None, *, plain: bool) -> None:
+        self.switch: Switch | None = None
         self._address = address
         self._context = context
+        self._plain = plain
         self._reader: _Reader | None = None
         self._transport: asyncio.Transport | None = None
         self.expired = False
@@ -31,7 +34,10 @@ class Wire(TransportFactory):
         """As `asyncio.open_connection` does, with a reader that remembers how the conversation began."""
         loop = asyncio.get_running_loop()
         reader = _Reader()
-        protocol = asyncio.StreamReaderProtocol(reader)
+        if self._plain:
+            protocol = asyncio.StreamReaderProtocol(reader)
+        else:
+            protocol = self.switch = Switch(reader, loop)
         transport, _protocol = await loop.create_connection(
             lambda: protocol, self._address.host, self._address.port, ssl=self._context
         )
@@ -73,11 +79,12 @@ class _Reader(asyncio.StreamReader):
         super().feed_data(data)
 
 
-async def connect(broker: Broker, address: Address, *, name: str) -> tuple[Connection, Wire]:
-    """One connection to one address, within `connect_timeout`. Raises `BrokerError` with a sentence that names host,
-    port and cause, never the password."""
+async def connect(broker: Broker, address: Address, *, name: str, plain: bool) -> tuple[Connection, Wire]:
+    """One connection to one address, within `connect_timeout`; without the fast line if `plain`. Raises
+    `BrokerError` with a sentence that names host, port and cause, never the password."""
     tolerate()
-    wire = Wire(address, await asyncio.to_thread(_context, broker.tls) if address.scheme == "amqps" else None)
+    context = await asyncio.to_thread(_context, broker.tls) if address.scheme == "amqps" else None
+    wire = Wire(address, context, plain=plain)
     connection = Connection(_url(broker, address), client_properties={"connection_name": name})
     connection.kwargs["transport_factory"] = wire
     alarm = asyncio.get_running_loop().call_later(broker.connect_timeout, wire.expire)

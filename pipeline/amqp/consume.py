@@ -4,7 +4,7 @@ What comes is handed over in the client's callback; what handling means is not k
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
@@ -17,9 +17,10 @@ from pamqp.common import FieldTable
 from pipeline.amqp.backoff import Backoff
 from pipeline.amqp.convert import to_message
 from pipeline.amqp.declare import Difference
-from pipeline.amqp.delivery import ChannelDelivery
+from pipeline.amqp.fast.deliveries import Deliveries, FastDelivery
 from pipeline.amqp.faults import Refused, answered_within, translate, translated, why_ended
 from pipeline.amqp.generation import Generation
+from pipeline.amqp.plain.delivery import PlainDelivery
 from pipeline.clock import Clock
 from pipeline.config.model import Arguments
 from pipeline.errors import ChannelGone, ConnectionLost
@@ -56,7 +57,7 @@ class Subscription:
         no_ack: bool,
         exclusive: bool,
         arguments: Arguments,
-        receive: Callable[[Delivery], None],
+        receive: Callable[[Sequence[Delivery]], None],
         redeclare: Callable[[Generation], Awaitable[tuple[Difference, ...]]],
         clock: Clock,
         emit: Callable[[Event], None],
@@ -143,6 +144,7 @@ class Subscription:
                 async with answered_within(generation.patience, "basic.qos"):
                     await channel.basic_qos(prefetch_count=self._prefetch)
             self._intake = _Intake(channel, patience=generation.patience)
+            self._take_over(channel, generation)
         self._intake.trouble = None
         return self._intake
 
@@ -183,13 +185,29 @@ class Subscription:
         if not (resumed or self._cancelled.is_set()):
             self._emit(ConsumerStarted(consumer=self._consumer, queue=self.queue))
 
+    def _take_over(self, channel: ClientChannel, generation: Generation) -> None:
+        """From here on deliveries of this channel do not reach the client, unless the line is the plain one."""
+        switch = generation.switch
+        if switch is not None:
+            receive = self._on_deliveries
+            deliveries = Deliveries(channel.number, switch, queue=self.queue, no_ack=self._no_ack, receive=receive)
+            switch.claim(channel.number, deliveries)
+
+    def _on_deliveries(self, deliveries: Sequence[FastDelivery]) -> None:
+        if self._no_ack or not self._cancelled.is_set():
+            self._receive(deliveries)
+            return
+        for delivery in deliveries:
+            delivery.give_back()
+
     async def _on_delivery(self, incoming: DeliveredMessage) -> None:
+        """The plain line's: the client calls back."""
         deliver = incoming.delivery
         assert isinstance(deliver, Basic.Deliver)
         tag = None if self._no_ack else deliver.delivery_tag
-        delivery = ChannelDelivery(to_message(incoming, self.queue), incoming.channel, tag)
+        delivery = PlainDelivery(to_message(incoming, self.queue), incoming.channel, tag)
         if tag is None or not self._cancelled.is_set():
-            self._receive(delivery)
+            self._receive((delivery,))
             return
         with contextlib.suppress(ChannelGone):
             await delivery.nack()

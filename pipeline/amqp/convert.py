@@ -1,6 +1,8 @@
 """The client's message to `Message` and back, both directions side by side, each property as it was or absent. Goes
 below aio-pika's message class, whose defaults change what they carry. Everything else is not known here."""
 
+import struct
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import cast
@@ -14,8 +16,12 @@ from pipeline.config.model import DeliveryMode
 from pipeline.message import Message
 
 _TRANSIENT, _PERSISTENT = 1, 2  # AMQP 0-9-1, basic, delivery-mode
-_DELIVERY_MODES: dict[int | None, DeliveryMode] = {_TRANSIENT: "transient", _PERSISTENT: "persistent"}
+DELIVERY_MODES: dict[int | None, DeliveryMode] = {_TRANSIENT: "transient", _PERSISTENT: "persistent"}
 _FIELD = 16  # octets that the type and length of a header take at most, with some to spare
+_FRAME_OVERHEAD = 8 + 14  # octets round the properties in their frame (AMQP 0-9-1, 4.2.3 and 4.2.6.1)
+
+# What the codec raises for values that AMQP cannot carry.
+UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, struct.error)
 
 
 def to_message(incoming: DeliveredMessage, queue: str) -> Message:
@@ -28,11 +34,11 @@ def to_message(incoming: DeliveredMessage, queue: str) -> Message:
         headers=properties.headers,
         content_type=properties.content_type,
         content_encoding=properties.content_encoding,
-        delivery_mode=_DELIVERY_MODES.get(properties.delivery_mode),
+        delivery_mode=DELIVERY_MODES.get(properties.delivery_mode),
         priority=properties.priority,
         correlation_id=properties.correlation_id,
         reply_to=properties.reply_to,
-        expiration=_milliseconds(properties.expiration),
+        expiration=milliseconds(properties.expiration),
         message_id=properties.message_id,
         timestamp=_seconds(properties.timestamp),
         type=properties.message_type,
@@ -52,7 +58,7 @@ def to_properties(message: Message) -> Basic.Properties:
     return Basic.Properties(
         content_type=message.content_type,
         content_encoding=message.content_encoding,
-        headers=cast(FieldTable, _table(message.headers)) if message.headers else None,
+        headers=to_table(message.headers) if message.headers else None,
         delivery_mode=_TRANSIENT if message.delivery_mode == "transient" else _PERSISTENT,
         priority=message.priority,
         correlation_id=message.correlation_id,
@@ -64,6 +70,12 @@ def to_properties(message: Message) -> Basic.Properties:
         user_id=message.user_id,
         app_id=message.app_id,
     )
+
+
+def room_for_properties(frame_max: int) -> int:
+    """Octets for headers and properties, which are one frame; 0 in `connection.tune` means no limit. RabbitMQ answers a
+    longer one by ending the connection, with all that is on it."""
+    return frame_max - _FRAME_OVERHEAD if frame_max else sys.maxsize
 
 
 def longest(headers: object) -> int:
@@ -79,7 +91,12 @@ def longest(headers: object) -> int:
     return _FIELD
 
 
-def _milliseconds(expiration: str | None) -> int | None:
+def to_table(headers: Mapping[str, object]) -> FieldTable:
+    """Headers as the codec can write them. Raises `TypeError` for a name that is not text."""
+    return cast(FieldTable, _table(headers))
+
+
+def milliseconds(expiration: str | None) -> int | None:
     # RabbitMQ refuses what is not a number; other brokers may not.
     return int(expiration) if expiration and expiration.isdecimal() else None
 

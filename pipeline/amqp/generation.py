@@ -9,6 +9,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.abc import AbstractConnection
 
 from pipeline.amqp.connect import Wire
+from pipeline.amqp.fast.switch import Switch
 from pipeline.amqp.faults import answered_within, why_ended
 from pipeline.config.model import Address
 from pipeline.errors import ConnectionLost
@@ -41,6 +42,11 @@ class Generation:
             self._end("closed by the other side")  # between its opening and this line
 
     @property
+    def switch(self) -> Switch | None:
+        """Where channels are claimed for the fast line; None on the plain line."""
+        return self._wire.switch
+
+    @property
     def ended(self) -> bool:
         return self._over.is_set()
 
@@ -59,9 +65,12 @@ class Generation:
     def blocked(self) -> bool:
         """Whether an alarm of the broker holds this connection (connection.blocked).
 
-        The client tells nobody, but its `ready()` waits exactly then: one step of it is the answer."""
+        The switch sees the frame. The client tells nobody, but its `ready()` waits exactly then: one step of it is
+        the answer."""
         if self.ended:
             return False
+        if self.switch is not None:
+            return self.switch.blocked
         step = self._client.ready()
         try:
             step.send(None)
@@ -72,7 +81,7 @@ class Generation:
 
     async def unblocked(self) -> None:
         """Returns when the broker takes messages. Raises `ConnectionLost` when the connection ends first."""
-        if self.blocked:
+        while self.blocked:  # the client may hear of it a turn later, and be ready until then
             waiting = asyncio.ensure_future(self._client.ready())
             over = asyncio.ensure_future(self._over.wait())
             try:

@@ -41,7 +41,9 @@ class Link:
         emit: Callable[[Event], None],
         declare: Callable[[Generation], Awaitable[None]] | None,
         parts: Sequence[Part],
+        plain: bool = False,
     ) -> None:
+        """`plain`: everything goes through the client, without the fast line."""
         self.name = name
         self.purpose = purpose
         self._broker = broker
@@ -49,6 +51,7 @@ class Link:
         self._emit = emit
         self._declare = declare
         self._parts = parts
+        self._plain = plain
         self._backoff = Backoff(initial=broker.reconnect_initial, maximum=broker.reconnect_max)
         self._generation: Generation | None = None
         self._number = 0
@@ -132,7 +135,7 @@ class Link:
             address = addresses[self._turn % len(addresses)]
             self._turn += 1
             try:
-                connection, wire = await connect(self._broker, address, name=self.name)
+                connection, wire = await connect(self._broker, address, name=self.name, plain=self._plain)
             except BrokerError as error:
                 causes.append(str(error))
                 continue

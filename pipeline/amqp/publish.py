@@ -9,8 +9,10 @@ from typing import cast
 
 from aiormq.channel import Channel as ClientChannel
 
+from pipeline.amqp.fast.outlet import FastOutlet
 from pipeline.amqp.generation import Generation
-from pipeline.amqp.line import Line, Outgoing, Suspicious
+from pipeline.amqp.outlet import Outgoing, Outlet, Suspicious
+from pipeline.amqp.plain.outlet import PlainOutlet
 from pipeline.clock import Clock
 from pipeline.errors import ConnectionLost, NotConnected
 from pipeline.events import Blocked, Event, Unblocked
@@ -28,19 +30,18 @@ class Publisher:
     a refusal reaches few others; when `channels` are in use, destinations share them. At most `window` messages are
     unconfirmed at a time. Before the link is up, and while the broker blocks it, messages wait here."""
 
-    # The client's queue to the socket takes ten writes. With fewer channels than that it is never full, see `line`.
+    # On the plain line the client's queue to the socket takes ten writes. With fewer channels it is never full.
     def __init__(self, *, clock: Clock, emit: Callable[[Event], None], channels: int = 8, window: int = 256) -> None:
         self._clock = clock
         self._emit = emit
         self._channels = channels
         self._places = asyncio.Semaphore(window)
-        self._lines: dict[Destination, Line] = {}
+        self._outlets: dict[Destination, Outlet] = {}
         self._entrance = asyncio.Lock()
         self._at_entrance = 0
         self._generation: Generation | None = None
         self._ready = asyncio.Event()
         self._suspects: set[str] = set()
-        self._publishing: set[asyncio.Task[None]] = set()
         self.outstanding = 0  # messages that somebody waits for
 
     async def wait_ready(self) -> None:
@@ -67,14 +68,12 @@ class Publisher:
             raise ValueError("a message is stamped with its message_id before it is sent")
         self.outstanding += 1
         try:
-            line = self._free_line(outgoing)
-            if line is None:
-                line = await self._waited_for(outgoing, timeout)
+            outlet = self._free_outlet(outgoing)
+            if outlet is None:
+                outlet = await self._waited_for(outgoing, timeout)
             else:
                 await self._places.acquire()  # there is one: nothing is waited for
-            # Cancelled in the middle, a publish would leave its confirm to the next message with the same id; so it
-            # runs to its end, whoever has stopped to wait for it.
-            await asyncio.shield(self._publish(line, outgoing))
+            await outlet.send(outgoing)
         except Suspicious as error:
             self._suspect(str(outgoing.message.message_id))
             raise ConnectionLost(str(error)) from None
@@ -86,18 +85,18 @@ class Publisher:
 
     # Finding a channel
 
-    def _free_line(self, outgoing: Outgoing) -> Line | None:
+    def _free_outlet(self, outgoing: Outgoing) -> Outlet | None:
         """Without waiting, which is how nearly every message finds it; not past those who wait."""
         if self._at_entrance or self._generation is None or self._generation.blocked or self._places.locked():
             return None
         message_id = str(outgoing.message.message_id)
-        line = self._lines.get(self._destination(outgoing))
-        if line is None or line.closed or line.carries(message_id) or message_id in self._suspects:
+        outlet = self._outlets.get(self._destination(outgoing))
+        if outlet is None or outlet.closed or not outlet.free:
             return None
-        return line
+        return None if outlet.carries(message_id) or message_id in self._suspects else outlet
 
-    async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> Line:
-        """A line and one of the places, for one message after the other. Raises `NotConnected`."""
+    async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> Outlet:
+        """An outlet and one of the places, for one message after the other. Raises `NotConnected`."""
         message_id = str(outgoing.message.message_id)
         self._at_entrance += 1
         try:
@@ -105,11 +104,11 @@ class Publisher:
                 while True:
                     async with self._entrance:
                         await self._places.acquire()
-                        line = await self._line_or_give_up_place(outgoing)
-                        if not line.carries(message_id):
-                            return line
+                        outlet = await self._outlet_or_give_up_place(outgoing)
+                        if not outlet.carries(message_id):
+                            return outlet
                         self._places.release()
-                    await line.answered(message_id)
+                    await outlet.answered(message_id)
         except TimeoutError:
             raise NotConnected(f"nothing was sent within {timeout:g} s: {self._obstacle}") from None
         finally:
@@ -121,9 +120,11 @@ class Publisher:
             return "there is no connection to the broker"
         if self._generation.blocked:
             return "the broker takes no messages for now (memory or disk alarm)"
+        if any(not outlet.free for outlet in self._outlets.values()):
+            return "the broker, or the network before it, takes nothing more from the connection for now"
         return "too many messages wait for their confirms"
 
-    async def _line_or_give_up_place(self, outgoing: Outgoing) -> Line:
+    async def _outlet_or_give_up_place(self, outgoing: Outgoing) -> Outlet:
         try:
             while True:
                 await self._ready.wait()  # ends with the link's next generation, or with the deadline
@@ -131,7 +132,11 @@ class Publisher:
                 assert generation is not None
                 try:
                     await generation.unblocked()
-                    return await self._line(outgoing, generation)
+                    outlet = await self._outlet(outgoing, generation)
+                    while not (outlet.free or outlet.closed):
+                        await outlet.until_free()
+                    if not outlet.closed:
+                        return outlet
                 except ConnectionLost:
                     # Asked with a wait: the client may know of the end before `generation` can, which needs a turn of
                     # the loop, and a loop here without one would never give it that.
@@ -141,25 +146,30 @@ class Publisher:
             self._places.release()
             raise
 
-    async def _line(self, outgoing: Outgoing, generation: Generation) -> Line:
+    async def _outlet(self, outgoing: Outgoing, generation: Generation) -> Outlet:
         if outgoing.message.message_id in self._suspects:
             return await self._open(generation, alone=True)
-        self._lines = {destination: line for destination, line in self._lines.items() if not line.closed}
+        self._outlets = {destination: outlet for destination, outlet in self._outlets.items() if not outlet.closed}
         destination = self._destination(outgoing)
-        if destination not in self._lines:
-            self._lines[destination] = await self._open(generation, alone=False)
-        return self._lines[destination]
+        if destination not in self._outlets:
+            self._outlets[destination] = await self._open(generation, alone=False)
+        return self._outlets[destination]
 
-    async def _open(self, generation: Generation, *, alone: bool) -> Line:
-        channel = await generation.channel(confirms=True)
-        return Line(cast(ClientChannel, await channel.get_underlay_channel()), alone=alone)
+    async def _open(self, generation: Generation, *, alone: bool) -> Outlet:
+        opened = await generation.channel(confirms=True)
+        channel = cast(ClientChannel, await opened.get_underlay_channel())
+        if generation.switch is not None:
+            outlet = FastOutlet(channel, generation.switch, alone=alone, answered=self._places.release)
+            if generation.switch.claim(channel.number, outlet):
+                return outlet
+        return PlainOutlet(channel, alone=alone, answered=self._places.release)
 
     def _destination(self, outgoing: Outgoing) -> Destination:
         # The default exchange is many places: a queue each.
         destination = (outgoing.exchange, "" if outgoing.exchange else outgoing.routing_key)
-        if destination in self._lines or len(self._lines) < self._channels:
+        if destination in self._outlets or len(self._outlets) < self._channels:
             return destination
-        return list(self._lines)[hash(destination) % len(self._lines)]
+        return list(self._outlets)[hash(destination) % len(self._outlets)]
 
     async def _tell_when_blocked(self, generation: Generation) -> None:
         """Until the generation ends. The client tells nobody, so it is asked again and again."""
@@ -175,22 +185,7 @@ class Publisher:
         if self._generation is generation:
             self._ready.clear()
             self._generation = None
-            self._lines = {}
-
-    # On the way
-
-    def _publish(self, line: Line, outgoing: Outgoing) -> asyncio.Task[None]:
-        line.take(str(outgoing.message.message_id))
-        task = asyncio.create_task(line.publish(outgoing))
-        self._publishing.add(task)
-        task.add_done_callback(self._published)
-        return task
-
-    def _published(self, task: asyncio.Task[None]) -> None:
-        self._publishing.discard(task)
-        self._places.release()
-        if not task.cancelled():
-            task.exception()  # known to its sender, or the sender has gone
+            self._outlets = {}
 
     def _suspect(self, message_id: str) -> None:
         """The channel was closed over one of several messages: sent again, each travels alone, and the guilty one is

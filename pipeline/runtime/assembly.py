@@ -13,6 +13,7 @@ from pipeline.amqp.consume import Subscription
 from pipeline.amqp.declare import Difference, Topology, compare, declare
 from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.publish import Publisher
+from pipeline.amqp.self_check import Line
 from pipeline.clock import Clock
 from pipeline.config import model
 from pipeline.config.model import Broker, Producer
@@ -62,11 +63,13 @@ class Assembly:
         consumers: list[ConsumerLedger],
         producers: list[ProducerLedger],
         around: Surroundings,
+        line: Line,
     ) -> None:
         self.prepared = prepared
         self.plan = prepared.plan
         self._broker = broker
         self._around = around
+        self._line = line
         self._first_start = around.first_start
         self._surroundings: dict[str, context.Surroundings] = {}
         self.streams: list[StreamHandler] = []
@@ -99,6 +102,7 @@ class Assembly:
             emit=self._around.emit,
             declare=lambda generation: self._declare(generation, topology),
             parts=[self.publisher] if name == "publish" else [each for each in subscriptions if each is not None],
+            plain=self._line == "plain",
         )
 
     async def _declare(self, generation: Generation, topology: Topology) -> None:

@@ -56,10 +56,11 @@ class ConsumerRun:
         self._paused = False
         self.subscription: Subscription | None = None
 
-    def receive(self, delivery: Delivery) -> None:
-        """From the client's callback, in one step: nothing is awaited here."""
-        self._ledger.delivered()
-        self._waiting.append(delivery)
+    def receive(self, deliveries: Sequence[Delivery]) -> None:
+        """What one reading of the socket brought, in one step: nothing is awaited here."""
+        for delivery in deliveries:
+            self._ledger.delivered()
+            self._waiting.append(delivery)
         self._arrived.set()
         if self.plan.link == "consume-none" and len(self._waiting) >= PAUSE_AT and not self._paused:
             self._turn_flow(pause=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from pipeline.amqp.self_check import Line, choose_line
 from pipeline.clock import Clock
 from pipeline.config.model import Broker
 from pipeline.errors import LifespanError
@@ -48,7 +49,8 @@ async def run(
 ) -> End:
     """Run until `stop` is requested, the pipeline is idle, or a producer fails for good. Raises `BrokerError` and
     `TopologyDiffers` at the first start, and `LifespanError`."""
-    process = _Process(prepared, brokers, row, stop, around, wanted)
+    line = await choose_line(lambda why: around.emit(Notice(subject="broker", sentence=why, level="warning")))
+    process = _Process(prepared, brokers, row, stop, around, wanted, line)
     if not await process.opened():
         return End.FINE
     async with asyncio.TaskGroup() as tasks:
@@ -95,9 +97,10 @@ class _Process:
         stop: Stop,
         around: Surroundings,
         wanted: Wanted,
+        line: Line,
     ) -> None:
         parts = zip(prepared, brokers, row.consumers, row.producers, strict=True)
-        self._assemblies = [Assembly(*part, around) for part in parts]
+        self._assemblies = [Assembly(*part, around, line) for part in parts]
         self._consumers: list[ConsumerRun] = [run for each in self._assemblies for run in each.consumers]
         self._producers: list[ProducerRun] = [run for each in self._assemblies for run in each.producers]
         self._row = row

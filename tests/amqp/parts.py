@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pipeline.amqp.declare import Topology, declare
 from pipeline.amqp.link import Generation, Link, Part
 from pipeline.amqp.publish import Outgoing
+from pipeline.amqp.self_check import plain_by_hand
 from pipeline.clock import Clock, SystemClock
 from pipeline.config.address import Url, parse
 from pipeline.config.model import Address, Arguments, Binding, Broker, Exchange, Queue
@@ -125,6 +126,7 @@ async def linked(
         emit=emit or Recorder(),
         declare=declared,
         parts=parts,
+        plain=plain_by_hand(),
     )
     await link.open(wait=False)
     keeping = asyncio.create_task(link.keep())

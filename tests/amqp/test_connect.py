@@ -2,6 +2,7 @@
 and never the password."""
 
 import asyncio
+import secrets
 import socket
 import ssl
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.amqp.connect import connect
+from pipeline.amqp.self_check import plain_by_hand
 from pipeline.config.model import Broker, Tls
 from pipeline.embedded import EmbeddedBroker
 from pipeline.errors import BrokerError
@@ -21,6 +23,8 @@ from tests.amqp.strangers import Talk, amqp_1_0, behind_tls, closing, http, http
 from tests.brokers import BrokerUnderTest
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline, eventually
+
+pytestmark = pytest.mark.usefixtures("both_lines")
 
 
 def free_port() -> int:
@@ -34,7 +38,7 @@ async def refusal(broker: Broker) -> str:
     """What connecting to it ends in."""
     with pytest.raises(BrokerError) as caught:
         async with asyncio.timeout(deadline(10)):
-            await connect(broker, broker.addresses[0], name="test")
+            await connect(broker, broker.addresses[0], name="test", plain=plain_by_hand())
     sentence = str(caught.value)
     assert "Expected one of" not in sentence
     return sentence
@@ -45,7 +49,9 @@ async def refusal(broker: Broker) -> str:
 
 async def test_a_connection_is_open_and_has_its_name(rabbitmq: PrivateRabbitMQ) -> None:
     broker = broker_of(rabbitmq.url())
-    connection, _ = await connect(broker, broker.addresses[0], name="piperun orders publish host:7")
+    connection, _ = await connect(
+        broker, broker.addresses[0], name="piperun orders publish host:7", plain=plain_by_hand()
+    )
     names = rabbitmq.eval(
         '[proplists:get_value(<<"connection_name">>, [{K, V} || {K, _, V} <- P]) || '
         "[{client_properties, P}] <- rabbit_networking:connection_info_all([client_properties])]"
@@ -63,7 +69,7 @@ async def test_any_virtual_host_can_be_named(rabbitmq: PrivateRabbitMQ, vhost: s
     broker = broker_of(rabbitmq.url())
     address = replace(broker.addresses[0], vhost=vhost)
 
-    connection, _ = await connect(broker, address, name="test")
+    connection, _ = await connect(broker, address, name="test", plain=plain_by_hand())
     await connection.close()
 
 
@@ -89,12 +95,13 @@ async def test_a_missing_virtual_host_is_named(broker: BrokerUnderTest) -> None:
 
 
 async def test_a_virtual_host_that_is_not_the_users_is_named(rabbitmq: PrivateRabbitMQ) -> None:
-    rabbitmq.add_user("stranger", "pw")
-    settings = broker_of(rabbitmq.url("/", "stranger", "pw"))
+    user = f"stranger-{secrets.token_hex(4)}"
+    rabbitmq.add_user(user, "pw")
+    settings = broker_of(rabbitmq.url("/", user, "pw"))
 
     sentence = await refusal(settings)
 
-    assert sentence == f'user "stranger" may not use vhost "/" at {settings.addresses[0]}'
+    assert sentence == f'user "{user}" may not use vhost "/" at {settings.addresses[0]}'
 
 
 # Nobody, or somebody else
@@ -159,7 +166,7 @@ async def test_something_else_on_the_port_is_recognised(talk: Talk, expected: st
 async def test_connecting_can_be_cancelled() -> None:
     async with stranger(silent) as port:
         broker = broker_of(f"amqp://127.0.0.1:{port}")
-        connecting = asyncio.create_task(connect(broker, broker.addresses[0], name="test"))
+        connecting = asyncio.create_task(connect(broker, broker.addresses[0], name="test", plain=False))
         await eventually(lambda: connecting.get_coro() is not None)
         await asyncio.sleep(0)
         connecting.cancel()
@@ -184,7 +191,7 @@ async def test_a_trusted_certificate_lets_us_in(authority: Authority) -> None:
     with EmbeddedBroker() as embedded:
         async with behind_tls(embedded.url, authority.server("127.0.0.1")) as url:
             settings = broker_of(url, tls=tls(authority))
-            connection, _ = await connect(settings, settings.addresses[0], name="test")
+            connection, _ = await connect(settings, settings.addresses[0], name="test", plain=plain_by_hand())
             await connection.close()
 
 
@@ -215,7 +222,7 @@ async def test_a_server_may_ask_for_a_certificate_of_ours(authority: Authority) 
     with EmbeddedBroker() as embedded:
         async with behind_tls(embedded.url, context) as url:
             settings = broker_of(url, tls=ours)
-            connection, _ = await connect(settings, settings.addresses[0], name="test")
+            connection, _ = await connect(settings, settings.addresses[0], name="test", plain=plain_by_hand())
             await connection.close()
 
             # Without one the line ends as soon as the server has looked

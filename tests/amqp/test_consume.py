@@ -12,8 +12,9 @@ import pytest
 
 from pipeline.amqp.consume import Subscription
 from pipeline.amqp.declare import Topology, declare
-from pipeline.amqp.delivery import ChannelDelivery
+from pipeline.amqp.fast.deliveries import FastDelivery
 from pipeline.amqp.link import Generation, Link
+from pipeline.amqp.plain.delivery import PlainDelivery
 from pipeline.clock import Clock, FakeClock, SystemClock
 from pipeline.errors import ChannelGone, SettlementError
 from pipeline.events import ConnectionLost, ConsumerInConflict, ConsumerInterrupted, ConsumerStarted
@@ -23,6 +24,8 @@ from tests.brokers import BrokerUnderTest
 from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline, eventually
+
+pytestmark = pytest.mark.usefixtures("both_lines")
 
 
 class Inbox:
@@ -39,7 +42,7 @@ class Inbox:
             consumer=f"reader-of-{name}",
             tag=f"test.{name}",
             queue=name,
-            receive=self.deliveries.append,
+            receive=self.deliveries.extend,
             redeclare=self._redeclare,
             clock=clock,
             emit=recorder,
@@ -275,7 +278,7 @@ async def test_a_channel_that_the_broker_closes_costs_only_its_own_consumer(brok
         first, other = (await inboxes[0].first(1))[0], (await inboxes[1].first(1))[0]
 
         # When one of them acknowledges what was never delivered, behind the gate
-        await raw_channel(first).basic_ack(77)
+        await acknowledge_unknown(first, 77)
 
         # Then it is interrupted with the broker's words, starts again, and gets its message again
         interrupted = await recorder.first(ConsumerInterrupted)
@@ -483,10 +486,13 @@ def state(inbox: Inbox) -> str:
     return inbox.subscription.state
 
 
-def raw_channel(delivery: Delivery) -> Any:
-    """The client's channel, to do what our own code never does."""
-    assert isinstance(delivery, ChannelDelivery)
-    return delivery._channel
+async def acknowledge_unknown(delivery: Delivery, tag: int) -> None:
+    """Behind the gate, what our own code never does."""
+    if isinstance(delivery, FastDelivery):
+        delivery._channel.note_ack(tag)
+    else:
+        assert isinstance(delivery, PlainDelivery)
+        await delivery._channel.basic_ack(tag)
 
 
 async def publish(url: str, to: str) -> None:

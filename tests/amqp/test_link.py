@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.amqp.link import Generation, Link
+from pipeline.amqp.self_check import plain_by_hand
 from pipeline.clock import Clock, FakeClock, SystemClock
 from pipeline.config.model import Broker
 from pipeline.errors import BrokerError, TopologyDiffers
@@ -19,6 +20,8 @@ from tests.amqp.test_connect import free_port, with_password
 from tests.brokers import BrokerUnderTest
 from tests.proxy import Proxy
 from tests.waiting import deadline, eventually
+
+pytestmark = pytest.mark.usefixtures("both_lines")
 
 
 class Watcher:
@@ -49,6 +52,7 @@ def link_to(broker: Broker, emit: Recorder, *, clock: Clock | None = None, decla
         emit=emit,
         declare=declare,
         parts=(),
+        plain=plain_by_hand(),
     )
 
 
@@ -243,6 +247,7 @@ async def test_a_difference_in_a_later_generation_is_told_and_the_parts_live(
         emit=recorder,
         declare=declare,
         parts=[watcher],
+        plain=plain_by_hand(),
     )
     await link.open(wait=False)
     keeping = asyncio.create_task(link.keep())
@@ -347,6 +352,7 @@ async def test_a_keeper_that_is_cancelled_ends_its_parts(broker: BrokerUnderTest
         emit=Recorder(),
         declare=None,
         parts=[watcher],
+        plain=plain_by_hand(),
     )
     await link.open(wait=False)
     keeping = asyncio.create_task(link.keep())

@@ -23,6 +23,8 @@ from tests.waiting import deadline, eventually
 
 WAIT = deadline(10)
 
+pytestmark = pytest.mark.usefixtures("both_lines")
+
 
 @asynccontextmanager
 async def publishing(

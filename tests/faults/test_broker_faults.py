@@ -16,6 +16,8 @@ from tests.rabbitmq import PrivateRabbitMQ
 from tests.rabbitmq_installation import Installation
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("both_lines")
+
 # Numbers come from a source of the pipeline itself; what is confirmed and what is handled is written down by number.
 FILE = """
 broker: {url: "${AMQP_URL}", heartbeat: 1s, reconnect: {initial: 100ms, max: 500ms}}

@@ -15,6 +15,8 @@ from tests.command import Commands
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline
 
+pytestmark = pytest.mark.usefixtures("both_lines")
+
 SENDER = """
 broker: {url: BROKER, connect_timeout: 2s}
 queues:

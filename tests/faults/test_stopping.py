@@ -10,6 +10,8 @@ from tests.brokers import BrokerUnderTest
 from tests.command import Command, Commands
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("both_lines")
+
 FILE = """
 broker: ${AMQP_URL}
 queues:

@@ -13,6 +13,8 @@ from tests.command import Commands
 from tests.proxy import Proxy
 from tests.waiting import deadline
 
+pytestmark = pytest.mark.usefixtures("both_lines")
+
 FILE = """
 broker: ${AMQP_URL}
 queues:

@@ -11,6 +11,7 @@ from pipeline.amqp.consume import Subscription
 from pipeline.amqp.declare import Topology, declare
 from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.publish import Publisher
+from pipeline.amqp.self_check import plain_by_hand
 from pipeline.clock import SystemClock
 from pipeline.config.model import Pipeline
 from pipeline.handlers.call import handler
@@ -91,6 +92,7 @@ class Line:
             emit=self.seen,
             declare=declare_all,
             parts=[self.publisher] if name == "publish" else [each for each in subscriptions if each is not None],
+            plain=plain_by_hand(),
         )
 
     def _run(self, planned: ConsumerPlan, function: Callable[..., Any]) -> ConsumerRun:

@@ -70,7 +70,7 @@ class Shop(Works):
         ]
         for delivery in new:
             delivery.alive = alive
-            self.run.receive(delivery)
+            self.run.receive([delivery])
         self.deliveries += new
         return new
 

@@ -20,6 +20,8 @@ from tests.runtime.stand_ins import a_producer_ledger, counts
 from tests.runtime.test_produce import ScriptedSource, an_item
 from tests.waiting import deadline, eventually
 
+pytestmark = pytest.mark.usefixtures("both_lines")
+
 QUEUES = (a_queue("billing"), a_queue("invoices"))
 
 

@@ -458,7 +458,9 @@ def test_workers_that_cannot_start_end_the_run_with_one_sentence(run_piperun: Co
 def test_several_files_and_only_some_of_their_names(run_piperun: Commands, tmp_path: Path) -> None:
     for folder, other in (("a", "b"), ("b", "a")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / f"steps_of_{folder}.py").write_text(f"async def work(body): print('{folder} got', body, flush=True)\n")
+        (tmp_path / folder / f"steps_of_{folder}.py").write_text(
+            f"async def work(body): print('{folder} got', body, flush=True)\n"
+        )
         (tmp_path / folder / "lines").write_text(f"from {folder}\n")
         (tmp_path / folder / "pipeline.yaml").write_text(
             f"queues: {{a: {{}}, b: {{}}}}\n"

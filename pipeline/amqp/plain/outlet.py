@@ -1,56 +1,35 @@
-"""One confirming channel to publish on: what is in flight on it, and what the broker's answers mean. Which message
-takes which channel is not known here. Hot: `publish` runs once per message."""
+"""The plain line's way to publish: through the client's own publishing, a task a message. Which message takes which
+channel is not known here."""
 
 import asyncio
 import contextlib
-import struct
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiormq import exceptions as client
 from aiormq.channel import Channel as ClientChannel
 from pamqp.commands import Basic
 
-from pipeline.amqp.convert import longest, to_properties
-from pipeline.amqp.faults import Refused, answered_within, somebody_cancelled, why_ended
-from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishRefused, Unroutable, Unwritable
-from pipeline.message import Message
+from pipeline.amqp.convert import UNWRITABLE, longest, room_for_properties, to_properties
+from pipeline.amqp.faults import Refused, answered_within, somebody_cancelled
+from pipeline.amqp.outlet import Outgoing, ended, nacked, unroutable
+from pipeline.errors import ConnectionLost, NotConnected, Unwritable
 
-_FRAME_OVERHEAD = 8 + 14  # octets round the properties in their frame (AMQP 0-9-1, 4.2.3 and 4.2.6.1)
 _CLOSING = 5.0  # seconds
 
-# What the codec raises for values that AMQP cannot carry.
-_UNWRITABLE = (TypeError, ValueError, OverflowError, AttributeError, struct.error)
 
+class PlainOutlet:
+    """A `pipeline.amqp.outlet.Outlet`. `alone`: for one message, and closed after it. `answered` is called once for
+    each message, when nothing more will be heard of it."""
 
-class Outgoing:
-    """A message with its destination. `message.body` is bytes, and `message.message_id` is set."""
-
-    __slots__ = ("exchange", "mandatory", "message", "routing_key")
-
-    def __init__(self, *, exchange: str, routing_key: str, message: Message, mandatory: bool) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.message = message
-        self.mandatory = mandatory
-
-    def __str__(self) -> str:
-        where = f'exchange "{self.exchange}"' if self.exchange else "the default exchange"
-        return f'{where} with routing key "{self.routing_key}"'
-
-
-class Suspicious(Exception):
-    """Raised when the channel was closed over one of several messages, and nobody can tell over which."""
-
-
-class Line:
-    """A channel with confirms and with returns that raise. `alone`: for one message, and closed after it."""
-
-    def __init__(self, channel: ClientChannel, *, alone: bool) -> None:
+    def __init__(self, channel: ClientChannel, *, alone: bool, answered: Callable[[], None]) -> None:
         self._channel = channel
         self._alone = alone
+        self._answered = answered
         self._writing = asyncio.Lock()
         self._in_flight: dict[str, asyncio.Future[None] | None] = {}
         self._accused = 0  # how many were in flight when the broker closed the channel
+        self._publishing: set[asyncio.Task[None]] = set()
 
     @property
     def closed(self) -> bool:
@@ -58,25 +37,35 @@ class Line:
         # in those turns is for a channel that no longer exists, and RabbitMQ answers that by ending the connection.
         return self._channel.is_closed or self._channel._close_exception is not None
 
+    @property
+    def free(self) -> bool:
+        return True  # the client waits for the socket itself
+
+    async def until_free(self) -> None:
+        return
+
     def carries(self, message_id: str) -> bool:
         """The client finds the publish that a returned message belongs to by its id: two with one id would get each
         other's result."""
         return message_id in self._in_flight
 
     async def answered(self, message_id: str) -> None:
-        """Returns when the message with this id has its answer, which comes with the channel's end at the latest."""
         future = self._in_flight.get(message_id)
         if message_id in self._in_flight:
             if future is None:
                 future = self._in_flight[message_id] = asyncio.get_running_loop().create_future()
             await asyncio.shield(future)
 
-    def take(self, message_id: str) -> None:
-        """From now on this line carries it; `publish` puts it down."""
-        self._in_flight[message_id] = None
+    def send(self, outgoing: Outgoing) -> Awaitable[None]:
+        # Cancelled in the middle, a publish would leave its confirm to the next message with the same id; so it runs
+        # to its end, whoever has stopped to wait for it.
+        self._in_flight[str(outgoing.message.message_id)] = None
+        task = asyncio.create_task(self._publish(outgoing))
+        self._publishing.add(task)
+        task.add_done_callback(self._published)
+        return asyncio.shield(task)
 
-    async def publish(self, outgoing: Outgoing) -> None:
-        """Returns on the confirm. Raises as `Publisher.send` does, and `Suspicious`."""
+    async def _publish(self, outgoing: Outgoing) -> None:
         try:
             properties = self._properties(outgoing)
             await self._turn()
@@ -96,12 +85,9 @@ class Line:
 
     def _properties(self, outgoing: Outgoing) -> Basic.Properties:
         properties = to_properties(outgoing.message)
-        # Properties are one frame. RabbitMQ answers a longer one by ending the connection, with all that is on it.
-        room = self._channel.connection.connection_tune.frame_max - _FRAME_OVERHEAD
-        if 0 < room < longest(outgoing.message.headers):
-            size = len(properties.marshal())
-            if size > room:
-                raise ValueError(f"headers and properties take {size} bytes, and the broker allows {room}")
+        room = room_for_properties(self._channel.connection.connection_tune.frame_max)
+        if room < longest(outgoing.message.headers) and (size := len(properties.marshal())) > room:
+            raise ValueError(f"headers and properties take {size} bytes, and the broker allows {room}")
         return properties
 
     async def _turn(self) -> None:
@@ -122,38 +108,29 @@ class Line:
     def _meaning(self, error: BaseException, outgoing: Outgoing) -> BaseException:
         match error:
             case client.PublishError():
-                return Unroutable(
-                    exchange=outgoing.exchange, routing_key=outgoing.routing_key, reason=str(error.args[0])
-                )
+                return unroutable(outgoing, str(error.args[0]))
             case client.DeliveryError():
-                return Nacked(f"the broker did not take a message to {outgoing} (basic.nack): is a queue full?")
+                return nacked(outgoing)
             case client.ChannelInvalidStateError():
                 return NotConnected(f"nothing was sent to {outgoing}: the channel had just been closed")
-            case client.ChannelClosed():
-                return self._refusal(error, outgoing)
-            case _ if isinstance(error, _UNWRITABLE):
+            case _ if isinstance(error, UNWRITABLE):
                 return Unwritable(f"a message to {outgoing} cannot be written: {error}")
             case asyncio.CancelledError() if somebody_cancelled():
                 return error
             case _:
-                return ConnectionLost(
-                    f"the connection ended before the broker confirmed a message to {outgoing} ({why_ended(error)}); "
-                    "it may have arrived"
-                )
-
-    def _refusal(self, error: client.ChannelClosed, outgoing: Outgoing) -> Exception:
-        self._accused = self._accused or len(self._in_flight)
-        if self._accused == 1:
-            return PublishRefused(f"the broker refused a message to {outgoing}: {why_ended(error)}")
-        return Suspicious(
-            f"the broker refused one of {self._accused} messages ({why_ended(error)}); one to {outgoing} was among "
-            "them and is not confirmed"
-        )
+                self._accused = self._accused or len(self._in_flight)
+                return ended(error, outgoing, in_flight=self._accused)
 
     def _put_down(self, message_id: str) -> None:
         waiting = self._in_flight.pop(message_id, None)
         if waiting is not None:
             waiting.set_result(None)
+
+    def _published(self, task: asyncio.Task[None]) -> None:
+        self._publishing.discard(task)
+        self._answered()
+        if not task.cancelled():
+            task.exception()  # known to its sender, or the sender has gone
 
     async def _close(self) -> None:
         with contextlib.suppress(Refused, ConnectionLost):

@@ -1,5 +1,5 @@
-"""One delivered message and its ways home over the channel that it came on. When to take which way is not known here.
-Hot: runs once per message."""
+"""The plain line's deliveries: one message and its ways home through the client's channel that it came on. When to take
+which way is not known here."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -11,7 +11,7 @@ from pipeline.errors import ChannelGone, SettlementError
 from pipeline.message import Message
 
 
-class ChannelDelivery:
+class PlainDelivery:
     """A `pipeline.message.Delivery`."""
 
     __slots__ = ("_channel", "_settled", "_tag", "message")

@@ -1,0 +1,111 @@
+"""What the broker sends on the channels that are ours, read straight from its octets: frames, deliveries, confirms,
+returns. Pure; each offset with its paragraph of AMQP 0-9-1 (the specification, or `x.y` of its XML). What becomes of
+what was read, and tables (the client's codec reads those), are not known here. Hot."""
+
+from struct import Struct
+from typing import Final
+
+from pipeline.amqp.foreign import table
+
+# A frame (4.2.3): type, channel and size in seven octets, the payload, and an end octet.
+FRAME_HEADER: Final = Struct(">BHI")
+PAYLOAD_AT: Final = 7
+OUTSIDE_PAYLOAD: Final = 8
+FRAME_END: Final = 0xCE
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8  # 4.2.3; RabbitMQ's heartbeats are of type 8, as 4.2.7 has them
+
+# A method frame's payload (4.2.4): class-id and method-id, here read as one number, then the arguments.
+DELIVER: Final = (
+    60 << 16 | 60
+)  # consumer-tag, delivery-tag, redelivered, exchange, routing-key (basic.deliver, 1.8.3.13)
+RETURN: Final = 60 << 16 | 50  # reply-code, reply-text, exchange, routing-key (basic.return, 1.8.3.10)
+ACK: Final = 60 << 16 | 80  # delivery-tag, multiple (basic.ack, 1.8.3.15)
+NACK: Final = 60 << 16 | 120  # delivery-tag, then the bits multiple and requeue (RabbitMQ's extension basic.nack)
+CONNECTION_BLOCKED: Final = 10 << 16 | 60  # and its end: RabbitMQ's extension
+CONNECTION_UNBLOCKED: Final = 10 << 16 | 61
+CHANNEL_OPEN_OK: Final = 20 << 16 | 11
+CHANNEL_CLOSE: Final = 20 << 16 | 40
+CHANNEL_CLOSE_OK: Final = 20 << 16 | 41
+
+# The frame header with what follows it, so that a message costs few calls.
+METHOD_START: Final = Struct(">BHIIB")  # ..., class and method, and the length of a short string as first argument
+TAG_AND_REDELIVERED: Final = Struct(">Q?")
+# A content header's payload (4.2.6.1): class-id, weight, body size, property flags, properties.
+CONTENT_HEADER: Final = Struct(">BHIHHQ")
+BODY_SIZE_AT: Final = 4  # in the payload
+PROPERTY_FLAGS_AT: Final = 12
+CONFIRM: Final = Struct(">BHIIQB")  # a whole confirm but for its end octet
+CONFIRM_LENGTH: Final = CONFIRM.size + 1
+
+_FLAGS = Struct(">H")
+_MORE_FLAGS = 1  # 4.2.6.1: the last bit says that another word of flags follows
+
+# The properties of class basic (1.8.1) in the order of their flags, from bit 15 down.
+_HEADERS = 1 << 13
+_OCTETS = ((1 << 12, "delivery_mode"), (1 << 11, "priority"))
+_TEXTS_BEFORE_HEADERS = ((1 << 15, "content_type"), (1 << 14, "content_encoding"))
+_TEXTS = ((1 << 10, "correlation_id"), (1 << 9, "reply_to"), (1 << 8, "expiration"), (1 << 7, "message_id"))
+_TIME = 1 << 6
+_LAST_TEXTS = ((1 << 5, "type"), (1 << 4, "user_id"), (1 << 3, "app_id"))
+
+Properties = dict[str, str | int | bytes]
+
+
+def short_string(data: bytes, at: int) -> tuple[str, int]:
+    """A short string (4.2.5.3) and where it ends. Octets that are not UTF-8 are read as Latin-1, which has a character
+    for each. Raises `IndexError` where it begins beyond the end."""
+    end = at + 1 + data[at]
+    octets = data[at + 1 : end]
+    try:
+        return octets.decode(), end
+    except UnicodeDecodeError:
+        return octets.decode("latin-1"), end
+
+
+def properties(data: bytes, at: int) -> Properties:
+    """The properties of a content header, whose flags stand at `at`: only those that are there. `headers` are left as
+    the octets of their table. What cannot be read, and what follows it, counts as absent: a message that means nothing
+    to us must not cost more than itself."""
+    found: Properties = {}
+    try:
+        _read_properties(data, at, found)
+    except (IndexError, ValueError):
+        pass
+    return found
+
+
+def _read_properties(data: bytes, at: int, found: Properties) -> None:
+    (flags,) = _FLAGS.unpack(data[at : at + 2].rjust(2, b"\0"))
+    at += 2
+    more = flags
+    while more & _MORE_FLAGS:  # class basic has no properties there
+        more = int.from_bytes(data[at : at + 2])
+        at += 2
+    for flag, name in _TEXTS_BEFORE_HEADERS:
+        if flags & flag:
+            found[name], at = short_string(data, at)
+    if flags & _HEADERS:
+        end = at + 4 + int.from_bytes(data[at : at + 4])
+        found["headers"] = data[at:end]
+        at = end
+    for flag, name in _OCTETS:
+        if flags & flag:
+            found[name] = data[at]
+            at += 1
+    for flag, name in _TEXTS:
+        if flags & flag:
+            found[name], at = short_string(data, at)
+    if flags & _TIME:
+        found["timestamp"] = int.from_bytes(data[at : at + 8])
+        at += 8
+    for flag, name in _LAST_TEXTS:
+        if flags & flag:
+            found[name], at = short_string(data, at)
+
+
+def headers(octets: bytes) -> dict[str, object]:
+    """A field table (4.2.5.5). One that cannot be read counts as empty."""
+    try:
+        return dict(table(octets)[1])
+    except Exception:  # the client's codec raises what it comes upon
+        return {}

@@ -1,0 +1,84 @@
+"""What goes out and how it ends: a message with its destination, the contract of a confirming channel, and what the end
+of such a channel means for what was in flight on it. Which message takes which channel is not known here."""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from aiormq import exceptions as client
+
+from pipeline.amqp.faults import why_ended
+from pipeline.errors import ConnectionLost, Nacked, PublishRefused, Unroutable
+from pipeline.message import Message
+
+
+class Outgoing:
+    """A message with its destination. `message.body` is bytes, and `message.message_id` is set."""
+
+    __slots__ = ("exchange", "mandatory", "message", "routing_key")
+
+    def __init__(self, *, exchange: str, routing_key: str, message: Message, mandatory: bool) -> None:
+        self.exchange = exchange
+        self.routing_key = routing_key
+        self.message = message
+        self.mandatory = mandatory
+
+    def __str__(self) -> str:
+        where = f'exchange "{self.exchange}"' if self.exchange else "the default exchange"
+        return f'{where} with routing key "{self.routing_key}"'
+
+
+class Suspicious(Exception):
+    """Raised when the channel was closed over one of several messages, and nobody can tell over which."""
+
+
+class Outlet(Protocol):
+    """A channel with confirms to publish on. One message of an id is in flight on it at a time, since a returned
+    message is known by its id."""
+
+    @property
+    def closed(self) -> bool:
+        """Nothing must be written to it any more: RabbitMQ ends the connection over what comes for a closed channel."""
+        ...
+
+    @property
+    def free(self) -> bool:
+        """Whether a message would be on its way at once. False while the socket takes no more."""
+        ...
+
+    async def until_free(self) -> None:
+        """Returns when it may be free again, with its channel's end at the latest."""
+        ...
+
+    def carries(self, message_id: str) -> bool: ...
+
+    async def answered(self, message_id: str) -> None:
+        """Returns when the message with this id has its answer, which comes with the channel's end at the latest."""
+        ...
+
+    def send(self, outgoing: Outgoing) -> Awaitable[None]:
+        """The message is on its way when this returns; what it returns ends with the confirm. Whoever stops waiting
+        leaves the message on its way. Raises as `Publisher.send` does, and `Suspicious`, then or at once."""
+        ...
+
+
+def unroutable(outgoing: Outgoing, reason: str) -> Unroutable:
+    return Unroutable(exchange=outgoing.exchange, routing_key=outgoing.routing_key, reason=reason)
+
+
+def nacked(outgoing: Outgoing) -> Nacked:
+    return Nacked(f"the broker did not take a message to {outgoing} (basic.nack): is a queue full?")
+
+
+def ended(error: BaseException | None, outgoing: Outgoing, *, in_flight: int) -> Exception:
+    """What the end of its channel means for a message in flight. `in_flight`: how many there were then."""
+    if not isinstance(error, client.ChannelClosed):
+        return ConnectionLost(
+            f"the connection ended before the broker confirmed a message to {outgoing} ({why_ended(error)}); "
+            "it may have arrived"
+        )
+    if in_flight == 1:
+        return PublishRefused(f"the broker refused a message to {outgoing}: {why_ended(error)}")
+    return Suspicious(
+        f"the broker refused one of {in_flight} messages ({why_ended(error)}); one to {outgoing} was among "
+        "them and is not confirmed"
+    )
