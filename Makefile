@@ -8,7 +8,7 @@ CODE := pipeline tests configs benchmarks
 APT := apt-get install -y --no-install-recommends rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install hello test lint format test-4.3 bench-embedded build clean rabbitmq
+.PHONY: help install hello test lint format test-4.3 bench-embedded bench-handling build clean rabbitmq
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ test-4.3: .venv/.installed-dev ## the tests again, with RabbitMQ 4.3 in the plac
 
 bench-embedded: .venv/.installed-dev ## measure the embedded broker
 	@$(BIN)/python -m benchmarks.embedded_broker
+
+bench-handling: .venv/.installed-dev ## measure what handling one message costs
+	@$(BIN)/python -m benchmarks.handling
 
 build: .venv/.installed-dev ## the wheel, in dist/
 	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
