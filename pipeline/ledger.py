@@ -35,8 +35,8 @@ class ConsumerLedger:
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
 
-    def delivered(self) -> None:
-        self._cells[0] += 1
+    def delivered(self, count: int) -> None:
+        self._cells[0] += count
 
     def done(self) -> None:
         self._cells[1] += 1

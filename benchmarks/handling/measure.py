@@ -25,6 +25,7 @@ from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.plan import ConsumerPlan, plan
 from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Settler
+from pipeline.runtime.turn import Turn
 
 PREFETCH = 100
 _MOST_SECONDS = 120
@@ -210,6 +211,7 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
         handlers=[handler(called, threads=threads, clock=clock)] * consumer.concurrency,
         in_threads=called.kind in ("thread", "generator"),
         ledger=ledger,
+        turn=Turn(clock),
         clock=clock,
         emit=_unexpected,
     )
@@ -220,11 +222,7 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
         numbers = ledger.numbers()
         assert numbers["done"] == numbers["delivered"], numbers
 
-    def receive(batch: Sequence[HandDelivery]) -> None:
-        for delivery in batch:
-            run.receive(delivery)
-
-    return receive, end
+    return run.receive, end
 
 
 def _plan(shape: Shape) -> ConsumerPlan:

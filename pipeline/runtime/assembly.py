@@ -35,6 +35,7 @@ from pipeline.runtime.prepare import Prepared
 from pipeline.runtime.process import Processor
 from pipeline.runtime.produce import ProducerRun
 from pipeline.runtime.settle import Settler
+from pipeline.runtime.turn import Turn
 from pipeline.sources import Source, open_source
 
 
@@ -71,6 +72,7 @@ class Assembly:
         self._around = around
         self._line = line
         self._first_start = around.first_start
+        self._turn = Turn(around.clock)
         self._surroundings: dict[str, context.Surroundings] = {}
         self.streams: list[StreamHandler] = []
         self.publisher = Publisher(clock=around.clock, emit=around.emit)
@@ -145,6 +147,7 @@ class Assembly:
             handlers=self._handlers(plan, call_plan),
             in_threads=call_plan.kind in ("thread", "generator"),
             ledger=ledger,
+            turn=self._turn,
             clock=around.clock,
             emit=around.emit,
         )

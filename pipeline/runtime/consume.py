@@ -1,5 +1,5 @@
 """One consumer's loop: deliveries wait here, `concurrency` slots take them in order, and at the end what has not begun
-goes back. What handling means, and which connection they came over, is not known here."""
+goes back. What handling means, and which connection they came over, is not known here. Hot: `receive`, `_slot`."""
 
 import asyncio
 from collections import deque
@@ -15,6 +15,7 @@ from pipeline.message import Delivery
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Case, Settler
+from pipeline.runtime.turn import Turn
 
 # With `ack: none` AMQP knows no prefetch: above the first number the consumer is cancelled, below the second it
 # consumes again.
@@ -36,6 +37,7 @@ class ConsumerRun:
         handlers: Sequence[Handler],
         in_threads: bool,
         ledger: ConsumerLedger,
+        turn: Turn,
         clock: Clock,
         emit: Callable[[Event], None],
     ) -> None:
@@ -45,10 +47,12 @@ class ConsumerRun:
         self._handlers = handlers
         self._in_threads = in_threads
         self._ledger = ledger
+        self._turn = turn
         self._clock = clock
         self._emit = emit
+        self._at_most_once = plan.link == "consume-none"
         self._waiting: deque[Delivery] = deque()
-        self._arrived = asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()  # one for each slot that waits
         self._in_hand: dict[int, Case] = {}
         self._slots: list[asyncio.Task[None]] = []
         self._draining = False
@@ -57,12 +61,11 @@ class ConsumerRun:
         self.subscription: Subscription | None = None
 
     def receive(self, deliveries: Sequence[Delivery]) -> None:
-        """What one reading of the socket brought, in one step: nothing is awaited here."""
-        for delivery in deliveries:
-            self._ledger.delivered()
-            self._waiting.append(delivery)
-        self._arrived.set()
-        if self.plan.link == "consume-none" and len(self._waiting) >= PAUSE_AT and not self._paused:
+        """What the client read at once, in one step: nothing is awaited here."""
+        self._ledger.delivered(len(deliveries))
+        self._waiting.extend(deliveries)
+        self._wake(len(deliveries))
+        if self._at_most_once and len(self._waiting) >= PAUSE_AT and not self._paused:
             self._turn_flow(pause=True)
 
     def start(self, bug: Callable[[BaseException], None]) -> None:
@@ -84,9 +87,9 @@ class ConsumerRun:
         if self.subscription is not None:
             await self.subscription.cancel()
         self._draining = True
-        if self.plan.link != "consume-none":
+        if not self._at_most_once:
             await self._give_back_unstarted()
-        self._arrived.set()
+        self._wake(len(self._slots))
         if self._slots:
             await asyncio.wait(self._slots)
 
@@ -99,7 +102,7 @@ class ConsumerRun:
                     consumer=self.plan.consumer.name,
                     message_id=case.message.message_id,
                     thread=self._in_threads,
-                    dropped=self.plan.link == "consume-none",
+                    dropped=self._at_most_once,
                 )
             )
         for slot in self._slots:
@@ -120,23 +123,41 @@ class ConsumerRun:
         return len(self._waiting) + len(self._in_hand)
 
     async def _slot(self, number: int, handler: Handler) -> None:
+        waiting, in_hand, turn = self._waiting, self._in_hand, self._turn
         while True:
-            while not self._waiting or (self._draining and self.plan.link != "consume-none"):
+            while not waiting or (self._draining and not self._at_most_once):
                 if self._draining:
                     return
-                self._arrived.clear()
-                await self._arrived.wait()  # ends with a delivery or with `drain`
-            delivery = self._waiting.popleft()
-            if self._paused and len(self._waiting) <= RESUME_AT:
+                await self._woken()
+            delivery = waiting.popleft()
+            if self._paused and len(waiting) <= RESUME_AT:
                 self._turn_flow(pause=False)
-            if not delivery.alive and self.plan.link != "consume-none":
+            if not (self._at_most_once or delivery.alive):
                 self._ledger.redelivery_expected()  # its channel is gone: another consumer gets it, or we do again
                 continue
-            case = self._in_hand[number] = Case(delivery)
+            turn.begin()
+            case = in_hand[number] = Case(delivery)
             try:
                 await self._processor.process(case, handler)
             finally:
-                del self._in_hand[number]
+                del in_hand[number]
+            if turn.used_up:
+                await self._clock.sleep(0)
+
+    async def _woken(self) -> None:
+        """A future for each slot that waits, and as many are woken as have something to do. One event for all of them
+        would wake a hundred slots for each message that comes alone."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._idle.append(waiter)
+        await waiter  # ends with a delivery or with `drain`
+
+    def _wake(self, count: int) -> None:
+        idle = self._idle
+        while count > 0 and idle:
+            waiter = idle.popleft()
+            if not waiter.done():  # cancelled
+                waiter.set_result(None)
+                count -= 1
 
     async def _give_back_unstarted(self) -> None:
         while self._waiting:

@@ -25,6 +25,7 @@ from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.plan import ConsumerPlan, LinkName, plan
 from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Settler
+from pipeline.runtime.turn import Turn
 from tests.models import a_broker
 from tests.runtime.stand_ins import Recorder, a_consumer_ledger
 from tests.waiting import deadline
@@ -37,6 +38,7 @@ class Line:
         self.broker = at(a_broker(), url)
         self.plan = plan(pipeline)
         self.clock = SystemClock()
+        self.turn = Turn(self.clock)
         self.seen = Recorder()
         self.bugs: list[BaseException] = []
         self.publisher = Publisher(clock=self.clock, emit=self.seen)
@@ -136,6 +138,7 @@ class Line:
             * consumer.concurrency,
             in_threads=False,
             ledger=ledger,
+            turn=self.turn,
             clock=self.clock,
             emit=self.seen,
         )

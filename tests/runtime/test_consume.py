@@ -14,6 +14,7 @@ from pipeline.errors import Reject
 from pipeline.events import ConsumerPaused, ConsumerResumed, HandlerAbandoned
 from pipeline.message import Message
 from pipeline.runtime.consume import PAUSE_AT, RESUME_AT, ConsumerRun
+from pipeline.runtime.turn import LONGEST, Turn
 from tests.runtime.stand_ins import NEVER, HandDelivery, counts, in_time, some_turns
 from tests.runtime.works import Works
 
@@ -42,7 +43,14 @@ class Subscribed:
 class Shop(Works):
     """A consumer that runs."""
 
-    def __init__(self, function: Callable[..., Any], *, subscribed: Subscribed | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        subscribed: Subscribed | None = None,
+        turn: Turn | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(function, **{"publish": None, **settings})
         self.subscribed = subscribed or Subscribed()
         self.bugs: list[BaseException] = []
@@ -54,6 +62,7 @@ class Shop(Works):
             handlers=[self.handler] * self.plan.consumer.concurrency,
             in_threads=False,
             ledger=self.ledger,
+            turn=turn or Turn(self.clock),
             clock=self.clock,
             emit=self.seen,
         )
@@ -63,14 +72,14 @@ class Shop(Works):
         self.run.start(self.bugs.append)
 
     def receive(self, *bodies: object, alive: bool = True) -> list[HandDelivery]:
-        """Deliveries with these bodies, as the client's callback hands them over."""
+        """Deliveries with these bodies, as the client's callback hands over what it read at once."""
         new = [
             HandDelivery(Message(str(body).encode(), message_id=f"m-{body}", queue="billing"), journal=self.journal)
             for body in bodies
         ]
         for delivery in new:
             delivery.alive = alive
-            self.run.receive([delivery])
+        self.run.receive(new)
         self.deliveries += new
         return new
 
@@ -175,6 +184,109 @@ async def test_an_exception_of_ours_is_told() -> None:
     shop.receive("a")
     await some_turns(60)
     assert [type(bug) for bug in shop.bugs] == [ZeroDivisionError]
+
+
+# Turns of the loop
+
+
+class Busy:
+    """A handler that never waits for anything, and takes a third of a turn each time."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.shop: Shop | None = None
+
+    async def __call__(self, body: str) -> None:
+        self.begun.append(body)
+        assert self.shop is not None
+        self.shop.clock.advance(LONGEST / 3)
+
+
+class AtOnce(HandDelivery):
+    """Its ack waits for nothing, as one that only notes the tag; what is noted goes out when the loop turns."""
+
+    written: list[str]
+
+    async def ack(self) -> None:
+        self.settled.append("ack")
+        asyncio.get_running_loop().call_soon(self.written.append, cast(bytes, self.message.body).decode())
+
+
+def at_once(written: list[str], count: int) -> list[AtOnce]:
+    deliveries = [AtOnce(Message(str(number).encode(), queue="billing")) for number in range(count)]
+    for each in deliveries:
+        each.written = written
+    return deliveries
+
+
+def flooded(count: int, **settings: Any) -> tuple[Shop, Busy, list[str]]:
+    busy = Busy()
+    shop = busy.shop = Shop(busy, **settings)
+    written: list[str] = []
+    shop.start()
+    shop.run.receive(at_once(written, count))
+    return shop, busy, written
+
+
+async def turns_until(condition: Callable[[], bool]) -> None:
+    """As few turns of the loop as it needs."""
+    for _ in range(1_000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come to that")
+
+
+async def test_a_handler_that_never_waits_gives_up_its_turn() -> None:
+    shop, busy, written = flooded(300)
+    await turns_until(lambda: bool(written))
+    assert shop.run.in_hand > 290  # acks go out while nearly everything still waits
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert 3 < len(written) < len(busy.begun) + 1 < 50
+    await turns_until(lambda: len(written) == 300)
+    assert busy.begun == written == [str(number) for number in range(300)]  # `concurrency: 1` keeps the order
+    await shop.drained()
+    assert counts(shop.ledger) == {"delivered": 300, "done": 300}
+
+
+async def test_many_slots_together_use_one_turn() -> None:
+    shop, busy, written = flooded(300, concurrency=10)
+    await turns_until(lambda: bool(written))
+    assert len(busy.begun) < 30  # and not three for each of the ten, nor all of them
+    await turns_until(lambda: len(written) == 300)
+    await shop.drained()
+
+
+async def test_a_flooded_consumer_does_not_keep_another_from_its_message() -> None:
+    shop, _, written = flooded(300)
+    handled = Handled()
+    handled.go.set()
+    other = Shop(handled, turn=shop.run._turn)
+    other.clock = shop.clock
+    other.start()
+    await some_turns(3)
+    other.receive("the other's")
+    await some_turns(10)
+    assert handled.ended == ["the other's"]
+    assert shop.run.in_hand > 200
+    await turns_until(lambda: len(written) == 300)
+    await shop.drained()
+    await other.drained()
+
+
+async def test_a_message_that_comes_alone_wakes_one_of_the_slots() -> None:
+    handled = Handled()
+    handled.go.set()
+    shop = Shop(handled, concurrency=10)
+    shop.start()
+    await some_turns()
+    idle = len(shop.run._idle)
+    shop.receive("a")
+    assert (idle, len(shop.run._idle)) == (10, 9)
+    await some_turns()
+    assert (handled.ended, len(shop.run._idle)) == (["a"], 10)
+    await shop.drained()
 
 
 # A stop
@@ -309,7 +421,7 @@ async def test_without_a_prefetch_limit_it_pauses_and_goes_on() -> None:
         if len(handled.ended) == PAUSE_AT + 11:
             break
     assert shop.subscribed.wishes == ["pause", "resume"]
-    assert shop.seen.of(ConsumerPaused) == [ConsumerPaused(consumer="charge", waiting=PAUSE_AT)]
+    assert shop.seen.of(ConsumerPaused) == [ConsumerPaused(consumer="charge", waiting=PAUSE_AT + 1)]
     assert shop.seen.of(ConsumerResumed) == [ConsumerResumed(consumer="charge", waiting=RESUME_AT)]
     await shop.drained()
     assert counts(shop.ledger) == {"delivered": PAUSE_AT + 11, "done": PAUSE_AT + 11}

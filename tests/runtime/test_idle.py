@@ -73,7 +73,7 @@ def pending(row: Row) -> None:
 
 
 def in_hand(row: Row) -> None:
-    row.consumers[0][0].delivered()
+    row.consumers[0][0].delivered(1)
 
 
 @pytest.mark.parametrize("rows", [1, 3])
@@ -100,7 +100,7 @@ async def test_a_message_that_waits_or_a_broker_that_cannot_be_asked(ready: int 
 async def test_a_delivery_between_two_looks_begins_it_anew() -> None:
     house = House()
     assert not await house.looks(1)
-    house.row.consumers[0][0].delivered()
+    house.row.consumers[0][0].delivered(1)
     house.row.consumers[0][0].done()
     assert not await house.looks(2)
     assert await house.looks(2)

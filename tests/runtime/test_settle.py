@@ -72,7 +72,7 @@ class Desk:
         )
 
     def case(self, message: Message | None = None) -> tuple[Case, HandDelivery]:
-        self.ledger.delivered()
+        self.ledger.delivered(1)
         delivery = HandDelivery(message, journal=self.journal)
         return Case(delivery), delivery
 

@@ -29,8 +29,8 @@ def test_every_cell_is_its_own() -> None:
     for row in table.rows:
         for ledgers in row.consumers:
             for ledger in ledgers:
-                ledger.delivered()
-                ledger.delivered()
+                ledger.delivered(1)
+                ledger.delivered(1)
                 ledger.done()
         for sources in row.producers:
             for source in sources:
@@ -54,7 +54,7 @@ def test_every_cell_is_its_own() -> None:
 def test_a_row_is_cleared_for_the_next_worker_and_its_numbers_stay() -> None:
     (row,) = Table(plans(), rows=1).rows
     row.phase, row.sources_left = Phase.STOPPING, 3
-    row.consumers[0][0].delivered()
+    row.consumers[0][0].delivered(1)
     row.clear_phase()
     assert (row.phase, row.sources_left, row.delivered) == (Phase.STARTING, 0, 1)
 
@@ -72,7 +72,7 @@ def test_whoever_opens_it_by_its_descriptor_sees_what_was_counted() -> None:
         table = Table(plans(), rows=2, fileno=memory.fileno())
         same = Table(plans(), rows=2, fileno=memory.fileno())  # as a worker opens it
         same.rows[1].phase = Phase.READY
-        same.rows[1].consumers[0][1].delivered()
+        same.rows[1].consumers[0][1].delivered(1)
         assert table.rows[1].phase is Phase.READY
         assert (table.rows[0].in_hand, table.rows[1].in_hand) == (0, 1)
         table.rows[1].consumers[0][1].redelivery_expected()

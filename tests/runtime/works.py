@@ -80,7 +80,7 @@ class Works:
         self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
 
     def delivered(self, message: Message | None = None) -> HandDelivery:
-        self.ledger.delivered()
+        self.ledger.delivered(1)
         return HandDelivery(message, journal=self.journal)
 
     def begin(self, delivery: HandDelivery) -> asyncio.Task[None]:
