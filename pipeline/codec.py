@@ -1,6 +1,6 @@
 """Bodies to values and back. The content type decides how a body is read, and the handler's annotation what becomes of
 it; where there is no content type that says something, the annotation decides both. A converter is made once per
-handler. What happens to a message that cannot be read is not known here."""
+handler. What happens to a message that cannot be read is not known here. Hot: `decode`, `encode`."""
 
 import re
 import sys
@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from inspect import Parameter
+from operator import attrgetter
 from typing import Annotated, Any, Literal, NewType, Union, cast, get_args, get_origin
 
 import msgspec
@@ -47,24 +48,44 @@ def decoder(annotation: object, content: Content | None) -> Decode:
       `Annotated`, or hold pydantic models.
 
     The function raises `DecodeError`. Making it raises `TypeError` for what `check_annotation` complains about."""
-    readers = _readers(annotation)
     raw = _raw(annotation)
-    by_annotation = _by_annotation(annotation)
+    if raw is bytes:
+        return attrgetter("body")  # always bytes on a received message; no property of it is looked at
+    chosen = _chooser(annotation, content)
 
     def decode(message: Message) -> object:
-        body = cast(bytes, message.body)  # a received body always is
-        said, charset = _known(message.content_type) if message.content_type else (None, "utf-8")
-        kind = content or said or by_annotation
+        kind, read = chosen(message.content_type)
+        body = cast(bytes, message.body)
         try:
-            if kind != "bytes" and raw is None:
-                _refuse_compressed(message.content_encoding)
-            return readers[kind](body, charset)
+            # Inline, for the content encoding is nearly always None.
+            if kind != "bytes" and raw is None and (encoding := message.content_encoding) is not None:
+                _refuse_compressed(encoding)
+            return read(body)
         except (DecodeError, MemoryError):  # memory is the machine's fault and not the body's
             raise
         except Exception as error:
             raise DecodeError(_complaint(error, kind, annotation, body, fixed=content is not None)) from error
 
     return decode
+
+
+_Read = Callable[[bytes], object]
+_Choose = Callable[[str | None], tuple[Content, _Read]]
+
+
+def _chooser(annotation: object, content: Content | None) -> _Choose:
+    """From a content type to the kind of the body and what reads it. Chosen once per content type: the plain form,
+    readers looked up by kind and called with body and charset, costs two more calls for each message."""
+    readers = _readers(annotation)
+    by_annotation = _by_annotation(annotation)
+
+    @lru_cache(maxsize=64)  # content types come from strangers
+    def chosen(content_type: str | None) -> tuple[Content, _Read]:
+        said, charset = _known(content_type) if content_type else (None, "utf-8")
+        kind = content or said or by_annotation
+        return kind, readers[kind](charset)
+
+    return chosen
 
 
 def encode(value: object) -> tuple[bytes, str]:
@@ -135,27 +156,31 @@ def _named(annotation: object) -> str:
     return getattr(annotation, "__name__", None) or str(annotation)[:80]
 
 
-_Read = Callable[[bytes, str], object]
+_ReadIn = Callable[[str], _Read]  # from a charset
 
 
-def _readers(annotation: object) -> dict[Content, _Read]:
-    """One function per kind of body."""
+def _readers(annotation: object) -> dict[Content, _ReadIn]:
+    """What reads each kind of body; the charset counts for text alone."""
     if raw := _raw(annotation):
-        return dict.fromkeys(("json", "text", "bytes", "msgpack"), lambda body, _: raw(body))
+        return dict.fromkeys(("json", "text", "bytes", "msgpack"), lambda _: raw)
     wanted = Any if annotation in _ANYTHING else annotation
     json, msgpack, convert = _pydantic(wanted) if _is_pydantic(wanted) else _msgspec(wanted)
     # An optional text is not converted either: to msgspec the text "null" would be None.
     as_is = wanted is Any or (_plain(wanted) is str and get_origin(wanted) is not Annotated)
     return {
-        "json": lambda body, _: json(body),
-        "msgpack": lambda body, _: msgpack(body),
-        "text": (lambda body, charset: body.decode(charset)) if as_is else _text(convert),
-        "bytes": (lambda body, _: body) if wanted is Any else lambda body, _: convert(body),
+        "json": lambda _: json,
+        "msgpack": lambda _: msgpack,
+        "text": _text if as_is else lambda charset: lambda body: convert(body.decode(charset)),
+        "bytes": lambda _: _as_it_is if wanted is Any else convert,
     }
 
 
-def _text(convert: Callable[[object], object]) -> _Read:
-    return lambda body, charset: convert(body.decode(charset))
+def _text(charset: str) -> _Read:
+    return lambda body: body.decode(charset)
+
+
+def _as_it_is(body: bytes) -> bytes:
+    return body
 
 
 _Conversions = tuple[Callable[[bytes], object], Callable[[bytes], object], Callable[[object], object]]
@@ -207,7 +232,6 @@ def _classes(annotation: object) -> Iterator[tuple[type, bool]]:
 # --- what a message says about its body ------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=256)  # content types come from strangers; parsing one costs more than converting a small body
 def _known(content_type: str) -> tuple[Content | None, str]:
     essence, *parameters = (part.strip() for part in content_type.split(";"))
     charset = "utf-8"
@@ -226,8 +250,8 @@ def _kind(essence: str) -> Content | None:
     return "text" if essence.startswith("text/") else None
 
 
-def _refuse_compressed(encoding: str | None) -> None:
-    if encoding is not None and encoding.lower() not in _NOT_COMPRESSED:
+def _refuse_compressed(encoding: str) -> None:
+    if encoding.lower() not in _NOT_COMPRESSED:
         raise DecodeError(
             f'the body came with content_encoding "{encoding[:40]}", which is not unpacked here; '
             "a handler that asks for `body: bytes` gets it as it came"

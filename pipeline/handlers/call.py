@@ -1,5 +1,6 @@
 """Run one call plan on one message. What came back or was raised becomes an outcome here, whatever it is; values go to
-`output` as they come. How the message is settled and where outputs go is not known here."""
+`output` as they come. How the message is settled and where outputs go is not known here. Hot: `_Call.handle`, and
+`handle_alone` in its place."""
 
 import asyncio
 import inspect
@@ -34,7 +35,8 @@ def handler(plan: CallPlan, *, threads: Threads, clock: Clock) -> Handler:
 
     What the function returns goes to `output`, a generator's values one by one, None never. An exception of `output`
     fails the message, and closes the generator."""
-    return _Call(plan, threads, clock).handle
+    call = _Call(plan, threads, clock)
+    return call.handle if plan.alone is None else call.handle_alone
 
 
 def ended_by(error: BaseException) -> Outcome:
@@ -76,12 +78,13 @@ async def close_generator(closing: Awaitable[None], context: Context, clock: Clo
 class _Call:
     """One plan; how its function is started is decided once."""
 
-    __slots__ = ("_clock", "_function", "_keywords", "_positional", "_start", "_threads")
+    __slots__ = ("_alone", "_clock", "_function", "_keywords", "_positional", "_start", "_threads")
 
     def __init__(self, plan: CallPlan, threads: Threads, clock: Clock) -> None:
         self._function = plan.function
         self._positional = plan.positional
         self._keywords = plan.keywords
+        self._alone = plan.alone
         self._threads = threads
         self._clock = clock
         self._start: Callable[..., Awaitable[Any]]
@@ -105,6 +108,23 @@ class _Call:
             return ended_by(error)
         try:
             result = await self._start(*arguments, **keywords)
+            if result is not None:
+                await self._put_out(result, context, output)
+        except BaseException as error:
+            return ended_by(error)
+        return DONE
+
+    async def handle_alone(self, message: Message, context: Context, output: Output) -> Outcome:
+        """`handle` for a function with one argument, as most are: no list, no dictionary."""
+        assert self._alone is not None
+        try:
+            argument = self._alone(message)
+        except DecodeError as error:
+            return Undecodable(str(error))
+        except BaseException as error:
+            return ended_by(error)
+        try:
+            result = await self._start(argument)
             if result is not None:
                 await self._put_out(result, context, output)
         except BaseException as error:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, Literal, cast
 
 from pipeline.codec import check_annotation, decoder
@@ -14,17 +15,21 @@ from pipeline.problems import did_you_mean
 
 Kind = Literal["coroutine", "thread", "async_generator", "generator", "stream", "stream_generator"]
 Fill = Callable[[Any, Any], object]  # from the message (a stream's iterator) and the context to one argument
+FillAlone = Callable[[Any], object]  # from the message to the only argument
 
 
 @dataclass(frozen=True, kw_only=True)
 class CallPlan:
-    """How to call one handler. The fills make its arguments; one that needs the body raises `DecodeError`."""
+    """How to call one handler. The fills make its arguments; one that needs the body raises `DecodeError`. Where there
+    is one argument only, `alone` makes it, without a list, a dictionary and a call between; else it is None."""
 
     name: str
     function: Callable[..., Any]
     kind: Kind
     positional: tuple[Fill, ...]
     keywords: tuple[tuple[str, Fill], ...]
+    alone: FillAlone | None
+    asks_context: bool
 
     @property
     def is_stream(self) -> bool:
@@ -51,6 +56,8 @@ def plan(function: object, *, name: str, content: Content | None, ack: Ack) -> C
         kind=kind,
         positional=tuple(_fill(each, name, content) for each in asked if each.positional),
         keywords=tuple((each.name, _fill(each, name, content)) for each in asked if not each.positional),
+        alone=_alone(asked[0], name, content) if len(asked) == 1 and asked[0].positional else None,
+        asks_context=any(each.what == "context" for each in asked),
     )
 
 
@@ -160,35 +167,39 @@ def _kind(called: Any) -> Kind:
 
 
 def _fill(asked: Asked, name: str, content: Content | None) -> Fill:
+    if asked.what == "context":
+        return _context
+    fill = _of_message(asked, name, content)
+    return lambda message, _: fill(message)
+
+
+def _alone(asked: Asked, name: str, content: Content | None) -> FillAlone | None:
+    return None if asked.what == "context" else _of_message(asked, name, content)
+
+
+def _of_message(asked: Asked, name: str, content: Content | None) -> FillAlone:
     match asked.what:
         case "message" | "messages":
             return _given
         case "headers":
-            return _headers
-        case "context":
-            return _context
+            return attrgetter("headers")
         case "body":
             return _body(asked, name, content)
-        case None:
+        case "context" | None:
             raise AssertionError("checked before")
 
 
-def _body(asked: Asked, name: str, content: Content | None) -> Fill:
+def _body(asked: Asked, name: str, content: Content | None) -> FillAlone:
     sentence = check_annotation(asked.annotation, content)
     if sentence is not None:
         raise SignatureProblem(
             f'"{asked.name}" of "{name}": {sentence}', "annotate it with what the body holds, or with nothing"
         )
-    decode = decoder(asked.annotation, content)
-    return lambda message, _: decode(message)
+    return decoder(asked.annotation, content)
 
 
-def _given(given: object, _: object) -> object:
+def _given(given: object) -> object:
     return given
-
-
-def _headers(message: Any, _: object) -> object:
-    return message.headers
 
 
 def _context(_: object, context: object) -> object:
