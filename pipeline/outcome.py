@@ -14,7 +14,9 @@ _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The handler came to its end."""
+    """The handler came to its end. `value` is what it returned, if anything, and not sent on yet."""
+
+    value: object = None
 
 
 @dataclass(frozen=True, slots=True)

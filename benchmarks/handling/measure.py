@@ -9,6 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from benchmarks.handling.shapes import Shape
 from pipeline.amqp.publish import Outgoing, Publisher
@@ -192,6 +193,7 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
         state=None,
         loop=asyncio.get_running_loop(),
     )
+    called = call_plan(shape.function, name=shape.name, content=consumer.content, ack=consumer.ack)
     processor = Processor(
         plan=planned,
         publisher=publisher,
@@ -199,10 +201,10 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
         limit=TimeLimit(consumer.timeout, clock=clock, logger=logger),
         clock=clock,
         emit=_unexpected,
-        context=lambda outputs: Context(around, outputs.publish),
+        context=partial(Context, around),
+        asks_context=called.asks_context,
         verbose=False,
     )
-    called = call_plan(shape.function, name=shape.name, content=consumer.content, ack=consumer.ack)
     threads = Threads(consumer.name, consumer.concurrency)
     run = ConsumerRun(
         plan=planned,

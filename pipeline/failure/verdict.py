@@ -56,14 +56,17 @@ class GiveBack:
 
 Verdict = Acknowledge | DeadLetter | Drop | GiveBack
 
+ACKNOWLEDGE = Acknowledge()
+GIVE_BACK = GiveBack()
+
 
 def decide(outcome: Outcome, *, ack: Ack, dead_letter: bool) -> Verdict:
     """What becomes of a message. `dead_letter` is False where the file says `dead_letter: false`."""
     match outcome:
         case Done():
-            return Acknowledge()
+            return ACKNOWLEDGE
         case GivenBack():
-            return GiveBack()
+            return GIVE_BACK
         case _:
             failure = failure_of(outcome)
             # With `ack: none` the broker has forgotten the message already: there is nothing left to move.

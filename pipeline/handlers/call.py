@@ -1,6 +1,6 @@
-"""Run one call plan on one message. What came back or was raised becomes an outcome here, whatever it is; values go to
-`output` as they come. How the message is settled and where outputs go is not known here. Hot: `_Call.handle`, and
-`handle_alone` in its place."""
+"""Run one call plan on one message. What came back or was raised becomes an outcome here, whatever it is; what is
+yielded goes to `output` as it comes. How the message is settled and where outputs go is not known here. Hot:
+`_Call.handle`, and `handle_alone` in its place."""
 
 import asyncio
 import inspect
@@ -17,7 +17,7 @@ from pipeline.handlers.limit import GRACE
 from pipeline.handlers.signature import CallPlan
 from pipeline.handlers.threads import Threads
 from pipeline.message import Message
-from pipeline.outcome import DONE, Outcome, Undecodable, outcome_of
+from pipeline.outcome import DONE, Done, Outcome, Undecodable, outcome_of
 
 Output = Callable[[object], Awaitable[None]]
 
@@ -33,8 +33,8 @@ class Handler(Protocol):
 def handler(plan: CallPlan, *, threads: Threads, clock: Clock) -> Handler:
     """A handler for a plan that is not a stream. Several calls may run at a time.
 
-    What the function returns goes to `output`, a generator's values one by one, None never. An exception of `output`
-    fails the message, and closes the generator."""
+    What the function returns is in the outcome, and whoever settles the message sends it on. A generator's values go to
+    `output` one by one, None never. An exception of `output` fails the message, and closes the generator."""
     call = _Call(plan, threads, clock)
     return call.handle if plan.alone is None else call.handle_alone
 
@@ -56,7 +56,7 @@ def was_cancelled() -> bool:
 
 
 async def put_out(value: object, output: Output) -> None:
-    """Hand on a result, unless it is None. What a cancelled handler still returns is not published."""
+    """Hand on a value, unless it is None. What a cancelled handler still yields is not published."""
     if value is None:
         return
     if was_cancelled():
@@ -108,11 +108,9 @@ class _Call:
             return ended_by(error)
         try:
             result = await self._start(*arguments, **keywords)
-            if result is not None:
-                await self._put_out(result, context, output)
+            return DONE if result is None else await self._ended(result, context, output)
         except BaseException as error:
             return ended_by(error)
-        return DONE
 
     async def handle_alone(self, message: Message, context: Context, output: Output) -> Outcome:
         """`handle` for a function with one argument, as most are: no list, no dictionary."""
@@ -125,11 +123,9 @@ class _Call:
             return ended_by(error)
         try:
             result = await self._start(argument)
-            if result is not None:
-                await self._put_out(result, context, output)
+            return DONE if result is None else await self._ended(result, context, output)
         except BaseException as error:
             return ended_by(error)
-        return DONE
 
     async def _in_thread(self, *arguments: object, **keywords: object) -> Any:
         result = await self._threads.run(partial(self._function, *arguments, **keywords))
@@ -138,14 +134,17 @@ class _Call:
     async def _made(self, *arguments: object, **keywords: object) -> Any:
         return self._function(*arguments, **keywords)  # only makes the generator: nothing in it runs yet
 
-    async def _put_out(self, result: Any, context: Context, output: Output) -> None:
+    async def _ended(self, result: Any, context: Context, output: Output) -> Outcome:
         kind = type(result)
         if kind is AsyncGeneratorType:
             await self._put_out_each(result, context, output)
         elif kind is GeneratorType:
             await self._put_out_each_in_thread(result, context, output)
+        elif was_cancelled():  # what a cancelled handler still returns is not published
+            raise asyncio.CancelledError
         else:
-            await put_out(result, output)
+            return Done(result)
+        return DONE
 
     async def _put_out_each(self, values: AsyncGenerator[object, None], context: Context, output: Output) -> None:
         try:

@@ -17,7 +17,7 @@ class TimeLimit:
     """`timeout` of one consumer; None means no limit."""
 
     def __init__(self, seconds: float | None, *, clock: Clock, logger: logging.Logger) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._clock = clock
         self._logger = logger
         self._left_behind: set[asyncio.Task[Outcome]] = set()  # the loop itself keeps tasks by weak reference only
@@ -25,16 +25,16 @@ class TimeLimit:
     async def within(self, run: Coroutine[Any, Any, Outcome]) -> Outcome:
         """How it ended, or `TimedOut`. A handler that had not been given its message when the time was over (all its
         threads hang, say) has not failed: the message is given back. Cancelling passes on within `GRACE`."""
-        if self._seconds is None:
+        if self.seconds is None:
             return await run
         task = asyncio.create_task(_as_outcome(run))
         try:
-            async with self._clock.deadline(self._seconds):
+            async with self._clock.deadline(self.seconds):
                 await asyncio.wait([task])
         except TimeoutError:
             if not task.done():
                 await self._end(task)
-                return GIVEN_BACK if _given_back(task) else TimedOut(self._seconds)
+                return GIVEN_BACK if _given_back(task) else TimedOut(self.seconds)
         except asyncio.CancelledError:
             await self._end(task)
             raise

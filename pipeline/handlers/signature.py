@@ -57,7 +57,7 @@ def plan(function: object, *, name: str, content: Content | None, ack: Ack) -> C
         positional=tuple(_fill(each, name, content) for each in asked if each.positional),
         keywords=tuple((each.name, _fill(each, name, content)) for each in asked if not each.positional),
         alone=_alone(asked[0], name, content) if len(asked) == 1 and asked[0].positional else None,
-        asks_context=any(each.what == "context" for each in asked),
+        asks_context=any(each.what in ("context", "messages") for each in asked),
     )
 
 

@@ -29,7 +29,6 @@ from pipeline.handlers.threads import Threads
 from pipeline.ledger import ConsumerLedger, ProducerLedger
 from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.idle import waiting
-from pipeline.runtime.outputs import Outputs
 from pipeline.runtime.plan import ConsumerPlan, LinkName
 from pipeline.runtime.prepare import Prepared
 from pipeline.runtime.process import Processor
@@ -118,6 +117,7 @@ class Assembly:
 
     def _consumer(self, plan: ConsumerPlan, ledger: ConsumerLedger) -> ConsumerRun:
         around = self._around
+        call_plan = self.prepared.handlers[plan.consumer.name]
         settler = Settler(
             plan=plan,
             publisher=self.publisher,
@@ -137,9 +137,9 @@ class Assembly:
             emit=around.emit,
             limit=TimeLimit(plan.consumer.timeout, clock=around.clock, logger=_logger(plan)),
             context=self._context(plan),
+            asks_context=call_plan.asks_context,
             verbose=around.verbose,
         )
-        call_plan = self.prepared.handlers[plan.consumer.name]
         run = ConsumerRun(
             plan=plan,
             processor=processor,
@@ -195,9 +195,9 @@ class Assembly:
         threads = Threads(plan.consumer.name, concurrency)
         return [handler(call_plan, threads=threads, clock=self._around.clock)] * concurrency
 
-    def _context(self, plan: ConsumerPlan) -> Callable[[Outputs], Context]:
+    def _context(self, plan: ConsumerPlan) -> Callable[[context.Publish], Context]:
         name = plan.consumer.name
-        return lambda outputs: Context(self._surroundings[name], outputs.publish)
+        return lambda publish: Context(self._surroundings[name], publish)
 
     def give_state(self, states: Mapping[str, object]) -> None:
         """What lifespans have made, by consumer. Comes before the first message."""

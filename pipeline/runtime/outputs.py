@@ -1,79 +1,78 @@
 """What one message's handler sends out: each output under an id of its own, all of them confirmed before the message is
-acknowledged. What handling means, and what becomes of the message, is not known here."""
+acknowledged. What handling means, and what becomes of the message, is not known here. Hot: `Outputs`."""
 
 import asyncio
 import hashlib
-import uuid
 from collections.abc import Callable, Mapping
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Publish
 from pipeline.errors import ChannelGone, SettlementError
-from pipeline.message import Message
-from pipeline.runtime.confirm import GaveUp, Troubled, until_confirmed
-from pipeline.runtime.outgoing import outgoing
+from pipeline.message import Delivery, Message
+from pipeline.runtime.confirm import GaveUp, until_confirmed
+from pipeline.runtime.outgoing import Stamp, outgoing
+from pipeline.sources.base import ids
 
 # A generator may yield without an end: it is asked for more only while fewer of its outputs are unconfirmed.
 _UNCONFIRMED_MOST = 100
 _LONGEST_ID = 255  # octets: message-id is a short string (AMQP 0-9-1, 4.2.5.3)
 
 
-class Outputs:
-    """The outputs of one message. Ids are `<input id>:<consumer>:<n>`: a repeat after a failure gives them again."""
+class Outlet:
+    """What stays the same for the outputs of one consumer's messages."""
 
-    __slots__ = (
-        "_alive",
-        "_clock",
-        "_consumer",
-        "_count",
-        "_forgotten",
-        "_front",
-        "_input",
-        "_longest_hold",
-        "_plain",
-        "_publish",
-        "_publisher",
-        "_sending",
-        "_since",
-        "_troubled",
-    )
+    __slots__ = ("clock", "consumer", "longest_hold", "plain", "publish", "publisher", "stamp", "troubled", "unnamed")
 
     def __init__(
         self,
-        message: Message,
         *,
         consumer: str,
         publish: Publish | None,
         plain: Publish,
         publisher: Publisher,
         clock: Clock,
-        alive: Callable[[], bool],
         longest_hold: float | None,
-        troubled: Troubled,
+        troubled: Callable[[Message, str, float], None],
     ) -> None:
-        self._input = message
-        self._consumer = consumer
-        self._publish = publish
-        self._plain = plain  # the schema's defaults, for `context.publish` where the file has no `publish`
-        self._publisher = publisher
-        self._clock = clock
-        self._alive = alive  # whether the input can still be acknowledged
-        self._longest_hold = longest_hold  # seconds from the first output; None: no limit
+        self.consumer = consumer
+        self.publish = publish
+        self.plain = plain  # the schema's defaults, for `context.publish` where the file has no `publish`
+        self.stamp = Stamp(publish or plain)
+        self.publisher = publisher
+        self.clock = clock
+        # Seconds from the first output while its input can be acknowledged; None, with `ack: none`: no limit at all,
+        # for there is no delivery to go back to, and only the end of the run ends the trying.
+        self.longest_hold = longest_hold
+        self.troubled = troubled
+        self.unnamed = ids()  # for inputs without an id
+
+
+class Outputs:
+    """The outputs of one message. Ids are `<input id>:<consumer>:<n>`: a repeat after a failure gives them again."""
+
+    __slots__ = ("_count", "_forgotten", "_front", "_input", "_outlet", "_sending", "_since")
+
+    def __init__(self, outlet: Outlet, delivery: Delivery) -> None:
+        self._outlet = outlet
+        self._input = delivery
         self._since: float | None = None
-        self._troubled = troubled
-        self._sending: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] | None = None  # most messages never need it
         self._count = 0
         self._front: str | None = None
         self._forgotten = False
 
+    def made(self, value: object) -> Outgoing:
+        """A value as the consumer's `publish` says, under the next id. Raises `EncodeError`, and whatever else the
+        value's own properties may cause."""
+        return self._outlet.stamp.outgoing(value, self._next_id())
+
     async def add(self, value: object) -> None:
         """Send it on as the consumer's `publish` says; returns before it is confirmed. Raises what an earlier output
         failed with, so that a generator ends early."""
-        assert self._publish is not None
-        self._begin(outgoing(value, self._publish, message_id=self._next_id()))
-        while len(self._sending) >= _UNCONFIRMED_MOST:
-            await self._some_confirmed(asyncio.FIRST_COMPLETED)
+        self._begin(self.made(value))
+        while self._sending and len(self._sending) >= _UNCONFIRMED_MOST:
+            await self._some_confirmed(self._sending, asyncio.FIRST_COMPLETED)
 
     async def publish(
         self,
@@ -87,7 +86,7 @@ class Outputs:
         """What `context.publish` does: send it where it is told, and return when it is confirmed."""
         if queue is not None:
             exchange, routing_key = "", queue
-        target = self._publish or (None if exchange is None else self._plain)
+        target = self._outlet.publish or (None if exchange is None else self._outlet.plain)
         if target is None:
             raise ValueError("context.publish needs queue= or exchange=: this consumer has no `publish` in the file")
         out = outgoing(body, target, message_id=self._next_id())
@@ -100,58 +99,78 @@ class Outputs:
         try:
             await asyncio.shield(sending)
         finally:
-            if sending.done():  # the handler has heard how it ended: what follows from that is its business
+            if self._sending and sending.done():  # the handler has heard how it ended: the rest is its business
                 self._sending.discard(sending)
 
-    async def confirmed(self) -> None:
+    async def confirmed(self, last: Outgoing | None = None) -> None:
         """Returns when everything that was sent is confirmed. Raises what the first failure was: `PublishError`, or
-        `ChannelGone` when the input's own channel ended meanwhile."""
-        while self._sending:
-            await self._some_confirmed(asyncio.ALL_COMPLETED)
+        `ChannelGone` when the input's own channel ended meanwhile.
+
+        `last` is sent before. Where it is the only one it goes out in the caller's own task: a task for each output
+        costs as much as all the rest of it."""
+        if last is not None:
+            if self._sending:
+                self._begin(last)
+            else:
+                await self._send(self._taken(last))
+        while self._sending:  # also what the handler's own tasks have sent meanwhile
+            await self._some_confirmed(self._sending, asyncio.ALL_COMPLETED)
 
     def forget(self) -> None:
         """The message will come again, or its handler was given up: what is not out yet does not go out any more."""
         self._forgotten = True
-        for task in self._sending:
+        for task in self._sending or ():
             task.cancel()
 
     def _begin(self, out: Outgoing) -> asyncio.Task[None]:
-        if self._forgotten:
-            raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
-        if self._since is None:
-            self._since = self._clock.now()
-        task = asyncio.create_task(self._send(out))
+        task = asyncio.create_task(self._send(self._taken(out)))
         task.add_done_callback(told)
+        if self._sending is None:
+            self._sending = set()
         self._sending.add(task)
         return task
 
+    def _taken(self, out: Outgoing) -> Outgoing:
+        if self._forgotten:
+            raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
+        if self._since is None:
+            self._since = self._outlet.clock.now()
+        return out
+
     async def _send(self, out: Outgoing) -> None:
+        outlet = self._outlet
         try:
             await until_confirmed(
-                self._publisher, out, clock=self._clock, worth_it=self._worth_it, troubled=self._troubled
+                outlet.publisher, out, clock=outlet.clock, worth_it=self._worth_it, troubled=self._troubled
             )
         except GaveUp as gave_up:
             raise ChannelGone(str(gave_up)) from None
 
     def _worth_it(self) -> bool:
-        if not self._alive():
-            return False
-        return self._longest_hold is None or self._clock.now() - (self._since or 0.0) < self._longest_hold
+        longest = self._outlet.longest_hold
+        if longest is None:
+            return True
+        return self._input.alive and self._outlet.clock.now() - (self._since or 0.0) < longest
 
-    async def _some_confirmed(self, when: str) -> None:
-        done, _ = await asyncio.wait(self._sending, return_when=when)
-        self._sending -= done  # others may have been added meanwhile
+    def _troubled(self, reason: str, pause: float) -> None:
+        self._outlet.troubled(self._input.message, reason, pause)
+
+    async def _some_confirmed(self, sending: set[asyncio.Task[None]], when: str) -> None:
+        done, _ = await asyncio.wait(sending, return_when=when)
+        sending -= done  # others may have been added meanwhile
         for task in done:
             task.result()
 
     def _next_id(self) -> str:
         self._count += 1
-        if self._front is None:
-            self._front = f"{self._input.message_id or uuid.uuid4().hex}:{self._consumer}"
-        message_id = f"{self._front}:{self._count}"
-        if len(message_id.encode()) <= _LONGEST_ID:
+        front = self._front
+        if front is None:
+            given = self._input.message.message_id or next(self._outlet.unnamed)
+            front = self._front = f"{given}:{self._outlet.consumer}"
+        message_id = f"{front}:{self._count}"
+        if len(message_id) <= _LONGEST_ID and (message_id.isascii() or len(message_id.encode()) <= _LONGEST_ID):
             return message_id
-        return f"{hashlib.sha256(self._front.encode()).hexdigest()}:{self._count}"
+        return f"{hashlib.sha256(front.encode()).hexdigest()}:{self._count}"
 
 
 def told(sending: asyncio.Task[None]) -> None:

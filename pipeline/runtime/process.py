@@ -1,27 +1,30 @@
 """One delivery, as a column: handle, read the outcome, decide, settle. What goes out on the way is confirmed before the
-delivery is acknowledged. Loops, slots and queues are not known here."""
+delivery is acknowledged. Loops, slots and queues are not known here. Hot: `process` and `_handle`."""
 
 import asyncio
 from collections.abc import Callable
-from typing import assert_never
+from functools import partial
+from typing import Any, assert_never
 
 from pipeline.amqp.publish import Publisher
 from pipeline.clock import Clock
 from pipeline.errors import ChannelGone, PublishError, SettlementError
 from pipeline.events import Event, MessageDone, MessageReceived, Notice, SettleTroubled
-from pipeline.failure.verdict import Acknowledge, Verdict, decide, failure_of
-from pipeline.handlers.call import Handler, Output
-from pipeline.handlers.context import Context
+from pipeline.failure.verdict import ACKNOWLEDGE, Verdict, decide, failure_of
+from pipeline.handlers.call import Handler, Output, ended_by
+from pipeline.handlers.context import Context, Publish
 from pipeline.handlers.limit import TimeLimit
-from pipeline.message import Message, Settle, Way
-from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
-from pipeline.runtime.outputs import Outputs, told
+from pipeline.message import Message, Way
+from pipeline.outcome import DONE, Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
+from pipeline.runtime.begun import begun
+from pipeline.runtime.outputs import Outlet, Outputs, told
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
 
 
 class Processor:
-    """Takes the deliveries of one consumer, one at a time per slot, to their end."""
+    """Takes the deliveries of one consumer, one at a time per slot, to their end. What a message does not need is not
+    made for it: outputs where it can send nothing, a context where its handler does not ask for one."""
 
     def __init__(
         self,
@@ -32,99 +35,153 @@ class Processor:
         limit: TimeLimit,
         clock: Clock,
         emit: Callable[[Event], None],
-        context: Callable[[Outputs], Context],
+        context: Callable[[Publish], Context],
+        asks_context: bool,
         verbose: bool,
     ) -> None:
-        self._consumer = plan.consumer
-        self._plain = plan.plain_publish
+        consumer = plan.consumer
+        self._consumer = consumer
+        self._manual = consumer.ack == "manual"
         self._dead_letter = plan.dead_letter is not None
-        self._publisher = publisher
         self._settler = settler
-        self._limit = limit
+        self._limit = None if limit.seconds is None else limit
         self._clock = clock
         self._emit = emit
         self._context = context
+        self._asks_context = asks_context
+        self._one_for_all: Context | None = None
+        self._sends = asks_context or consumer.publish is not None
+        self._outlet = Outlet(
+            consumer=consumer.name,
+            publish=consumer.publish,
+            plain=plan.plain_publish,
+            publisher=publisher,
+            clock=clock,
+            longest_hold=None if consumer.ack == "none" else LONGEST_HOLD,
+            troubled=self._troubled,
+        )
         self._verbose = verbose  # an event per message costs; it is made only where the log shows it
         self._warned = False
 
     async def process(self, case: Case, handler: Handler) -> None:
         """Raises nothing but a cancellation, after giving the delivery back."""
-        outputs = self._outputs(case)
-        started = self._received(case.message)
+        outputs = Outputs(self._outlet, case.delivery) if self._sends else None
+        started = self._received(case.message) if self._verbose else 0.0
         try:
             outcome = await self._handle(case, handler, outputs)
             if case.begun:
                 self._settled_by_hand(outcome)
             else:
-                await self._settler.settle(case, self._decide(outcome))
+                await self._settler.settle(case, ACKNOWLEDGE if outcome is DONE else self._decide(outcome))
         except asyncio.CancelledError:
-            outputs.forget()
+            if outputs is not None:
+                outputs.forget()
             if case.by_hand is not None:
                 case.by_hand.cancel()
             await self._settler.abandon(case)
             raise
         except ChannelGone as gone:  # while its outputs waited for their confirms
-            outputs.forget()
+            if outputs is not None:
+                outputs.forget()
             self._notice(f"{case.message!r} goes back to its queue: {gone}")
             await self._settler.abandon(case)
-        self._done(case.message, started)
+        if self._verbose:
+            self._done(case.message, started)
 
-    async def _handle(self, case: Case, handler: Handler, outputs: Outputs) -> Outcome:
-        message = case.message
-        if self._consumer.ack == "manual":
-            message.hand_over(self._by_hand(case, outputs))
-        run = handler(message, self._context(outputs), self._output(outputs))
-        outcome = await self._limit.within(run)
-        if case.by_hand is not None:
-            # The handler may have been cut off while it waited for its own settling, which goes on.
-            await asyncio.wait({case.by_hand})
+    async def _handle(self, case: Case, handler: Handler, outputs: Outputs | None) -> Outcome:
+        message = case.delivery.message
+        if self._manual:
+            message.hand_over(partial(self._settle_by_hand, case, outputs))
+        run = handler(message, self._context_for(outputs), self._unwanted if outputs is None else self._output(outputs))
+        # Without a limit there is no coroutine between, which is the plain form of the second.
+        outcome = await run if self._limit is None else await self._limit.within(run)
+        if outcome is DONE and outputs is None and not self._manual:
+            return DONE
+        return await self._concluded(case, outcome, outputs)
+
+    async def _concluded(self, case: Case, outcome: Outcome, outputs: Outputs | None) -> Outcome:
+        """The same, after what it returned is sent and everything is confirmed."""
+        if self._manual:
+            outcome = await self._concluded_by_hand(case, outcome, outputs)
             if case.begun:
                 return outcome
         match outcome:
-            case Done() if self._consumer.ack == "manual" and not case.begun:
-                return Failed(SettlementError("the handler ended without message.ack(), reject() or retry()"))
-            case Done():
-                return await self._confirmed(outputs)
+            case Done(value):
+                return await self._confirmed(value, outputs)
             case Failed(ChannelGone() as gone):
                 raise gone
             case _:
-                outputs.forget()  # a handler that was left behind may still try
+                if outputs is not None:
+                    outputs.forget()  # a handler that was left behind may still try
                 return outcome
 
-    async def _confirmed(self, outputs: Outputs) -> Outcome:
-        try:
-            await outputs.confirmed()
-        except PublishError as error:
-            return Failed(error)
-        return Done()
+    async def _confirmed(self, value: object, outputs: Outputs | None) -> Outcome:
+        last = None
+        if value is not None and self._consumer.publish is None:
+            await self._unwanted(value)
+        elif value is not None and outputs is not None:
+            try:
+                last = outputs.made(value)
+            except BaseException as error:
+                outputs.forget()
+                return ended_by(error)
+        if outputs is not None:
+            try:
+                await outputs.confirmed(last)
+            except PublishError as error:
+                return Failed(error)
+        return DONE
+
+    async def _concluded_by_hand(self, case: Case, outcome: Outcome, outputs: Outputs | None) -> Outcome:
+        """What it returned goes out whether or not the message is settled already, and nobody waits for its confirm
+        who has settled it before."""
+        if isinstance(outcome, Done) and outcome.value is not None:
+            try:
+                await (self._unwanted if outputs is None else self._output(outputs))(outcome.value)
+            except BaseException as error:
+                outcome = ended_by(error)
+        if case.by_hand is not None:
+            # The handler may have been cut off while it waited for its own settling, which goes on.
+            await asyncio.wait({case.by_hand})
+        if case.begun or not isinstance(outcome, Done):
+            return outcome
+        return Failed(SettlementError("the handler ended without message.ack(), reject() or retry()"))
+
+    def _context_for(self, outputs: Outputs | None) -> Context:
+        if self._asks_context and outputs is not None:
+            return self._context(outputs.publish)
+        if self._one_for_all is None:  # only its logger is used, for a generator that does not close
+            self._one_for_all = self._context(_not_asked)
+        return self._one_for_all
 
     def _decide(self, outcome: Outcome) -> Verdict:
         return decide(outcome, ack=self._consumer.ack, dead_letter=self._dead_letter)
 
-    def _by_hand(self, case: Case, outputs: Outputs) -> Settle:
-        async def verdict_of(way: Way, argument: str | float | None) -> Verdict:
-            match way:
-                case "ack":
-                    await outputs.confirmed()
-                    return Acknowledge()
-                case "reject":
-                    return self._decide(Rejected(str(argument)))
-                case "retry":
-                    return self._decide(RetryAsked(seconds(argument), "the handler asked for a retry"))
-                case _:
-                    assert_never(way)
-
-        async def carry_out(way: Way, argument: str | float | None) -> None:
-            await self._settler.settle(case, await verdict_of(way, argument))
-
-        async def settle(way: Way, argument: str | float | None) -> None:
-            if case.begun or (case.by_hand is not None and not case.by_hand.done()):
-                raise SettlementError("this message was settled already; each is settled once")
-            case.by_hand = asyncio.create_task(carry_out(way, argument))
+    async def _settle_by_hand(
+        self, case: Case, outputs: Outputs | None, way: Way, argument: str | float | None
+    ) -> None:
+        """What `message.ack()` and its like do. It goes on when the handler that waits for it is cut off; so what must
+        be waited for runs in a task of its own."""
+        if case.begun or (case.by_hand is not None and not case.by_hand.done()):
+            raise SettlementError("this message was settled already; each is settled once")
+        case.by_hand = begun(self._carry_out(case, outputs, way, argument))
+        if case.by_hand is not None:
             case.by_hand.add_done_callback(told)
             await asyncio.shield(case.by_hand)
 
-        return settle
+    async def _carry_out(self, case: Case, outputs: Outputs | None, way: Way, argument: str | float | None) -> None:
+        match way:
+            case "ack":
+                if outputs is not None:
+                    await outputs.confirmed()
+                verdict: Verdict = ACKNOWLEDGE
+            case "reject":
+                verdict = self._decide(Rejected(str(argument)))
+            case "retry":
+                verdict = self._decide(RetryAsked(seconds(argument), "the handler asked for a retry"))
+            case _:
+                assert_never(way)
+        await self._settler.settle(case, verdict)
 
     def _settled_by_hand(self, outcome: Outcome) -> None:
         if not isinstance(outcome, Done | GivenBack):
@@ -144,22 +201,6 @@ class Processor:
                 f"the handler returned a {type(value).__name__}, and the consumer has no `publish`: it goes nowhere"
             )
 
-    def _outputs(self, case: Case) -> Outputs:
-        delivery = case.delivery
-        # With `ack: none` there is no delivery to go back to: only the end of the run ends the trying.
-        at_most_once = self._consumer.ack == "none"
-        return Outputs(
-            case.message,
-            consumer=self._consumer.name,
-            publish=self._consumer.publish,
-            plain=self._plain,
-            publisher=self._publisher,
-            clock=self._clock,
-            alive=lambda: at_most_once or delivery.alive,
-            longest_hold=None if at_most_once else LONGEST_HOLD,
-            troubled=lambda reason, pause: self._troubled(case.message, reason, pause),
-        )
-
     def _troubled(self, message: Message, reason: str, pause: float) -> None:
         self._emit(
             SettleTroubled(
@@ -168,29 +209,27 @@ class Processor:
         )
 
     def _received(self, message: Message) -> float:
-        if self._verbose:
-            self._emit(
-                MessageReceived(
-                    consumer=self._consumer.name,
-                    message_id=message.message_id,
-                    redelivered=message.redelivered,
-                    attempt=message.attempt,
-                    body=_bytes(message),
-                )
+        self._emit(
+            MessageReceived(
+                consumer=self._consumer.name,
+                message_id=message.message_id,
+                redelivered=message.redelivered,
+                attempt=message.attempt,
+                body=_bytes(message),
             )
+        )
         return self._clock.now()
 
     def _done(self, message: Message, started: float) -> None:
-        if self._verbose:
-            self._emit(
-                MessageDone(
-                    consumer=self._consumer.name,
-                    message_id=message.message_id,
-                    redelivered=message.redelivered,
-                    seconds=self._clock.now() - started,
-                    body=_bytes(message),
-                )
+        self._emit(
+            MessageDone(
+                consumer=self._consumer.name,
+                message_id=message.message_id,
+                redelivered=message.redelivered,
+                seconds=self._clock.now() - started,
+                body=_bytes(message),
             )
+        )
 
     def _notice(self, sentence: str) -> None:
         self._emit(Notice(subject=f"consumer.{self._consumer.name}", sentence=sentence, level="warning"))
@@ -198,3 +237,7 @@ class Processor:
 
 def _bytes(message: Message) -> bytes:
     return message.body if isinstance(message.body, bytes) else b""
+
+
+async def _not_asked(*_: object, **__: Any) -> None:
+    raise AssertionError("a handler that does not ask for a context publishes nothing through it")

@@ -1,5 +1,5 @@
 """Carry a verdict out: the only code that acknowledges. Publish, wait for the confirm, then ack: a message can come
-twice, it cannot get lost. Why it was decided is not known here."""
+twice, it cannot get lost. Why it was decided is not known here. Hot: `Case`, and `settle` for what succeeded."""
 
 import asyncio
 import uuid
@@ -12,7 +12,7 @@ from pipeline.clock import Clock
 from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable, Unwritable
 from pipeline.events import Event, MessageFailed, RedeliveryExpected, SettleTroubled
 from pipeline.failure.headers import dead_letter_copy, without_user_headers
-from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
+from pipeline.failure.verdict import ACKNOWLEDGE, Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
 from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery, Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
@@ -59,6 +59,7 @@ class Settler:
         mask: Callable[[str], str],
     ) -> None:
         self._plan = plan
+        self._acknowledged = plan.consumer.ack != "none"
         self._publisher = publisher
         self._ledger = ledger
         self._clock = clock
@@ -75,7 +76,11 @@ class Settler:
             raise SettlementError("this message was settled already; each is settled once")
         case.begun = True
         try:
-            await self._carry_out(case, verdict)
+            if verdict is ACKNOWLEDGE and self._acknowledged:  # nearly always, and so without a coroutine between
+                await case.delivery.ack()
+                self._ledger.done()
+            else:
+                await self._carry_out(case, verdict)
         except ChannelGone:
             self._ledger.redelivery_expected()
             self._emit(RedeliveryExpected(consumer=self._plan.consumer.name, message_id=case.message.message_id))
@@ -101,7 +106,7 @@ class Settler:
 
     async def _carry_out(self, case: Case, verdict: Verdict) -> None:
         delivery = case.delivery
-        acknowledged = self._plan.consumer.ack != "none"
+        acknowledged = self._acknowledged
         match verdict:
             case Acknowledge():
                 if acknowledged:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from pipeline.clock import Clock, SystemClock
 from pipeline.codec import Content
-from pipeline.handlers.call import Handler, handler
+from pipeline.handlers.call import Handler, Output, handler
 from pipeline.handlers.context import Context, Surroundings
 from pipeline.handlers.signature import CallPlan, plan
 from pipeline.handlers.threads import Threads
 from pipeline.message import Message
-from pipeline.outcome import Outcome
+from pipeline.outcome import DONE, Done, Outcome
 
 
 class Stage:
@@ -38,7 +38,17 @@ class Stage:
         self.outputs.append(value)
 
     def handler(self, function: object, content: Content | None = None) -> Handler:
-        return handler(planned(function, content), threads=self.threads, clock=self.clock)
+        """What it returned goes to `outputs` too, as the runtime sends it on."""
+        call = handler(planned(function, content), threads=self.threads, clock=self.clock)
+
+        async def handle(message: Message, context: Context, output: Output) -> Outcome:
+            outcome = await call(message, context, output)
+            if outcome is DONE or not isinstance(outcome, Done):
+                return outcome
+            self.outputs.append(outcome.value)
+            return DONE
+
+        return handle
 
     async def run(self, function: object, message: Message | None = None) -> Outcome:
         return await self.handler(function)(message or Message(b"hello"), self.context(), self.output)

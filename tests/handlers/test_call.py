@@ -17,7 +17,7 @@ from pipeline.handlers.call import handler
 from pipeline.handlers.context import Context
 from pipeline.handlers.limit import GRACE
 from pipeline.message import Message
-from pipeline.outcome import DONE, Failed, Outcome, Rejected, RetryAsked, Undecodable
+from pipeline.outcome import DONE, Done, Failed, Outcome, Rejected, RetryAsked, Undecodable
 from tests.handlers.stage import Stage, planned
 from tests.waiting import deadline, eventually
 
@@ -261,10 +261,11 @@ async def refuse(value: object) -> None:
     raise PublishError("queue is full")
 
 
-async def test_a_result_that_cannot_be_published_fails_the_message() -> None:
+async def test_a_result_is_handed_back_and_not_sent() -> None:
     stage = Stage()
-    outcome = await stage.handler(coroutine)(ORDER, stage.context(), refuse)
-    assert failed_with(outcome, PublishError, "queue is full")
+    call = handler(planned(coroutine), threads=stage.threads, clock=stage.clock)
+    outcome = await call(ORDER, stage.context(), refuse)
+    assert outcome == Done(4)
 
 
 @pytest.mark.parametrize("plain", [False, True])

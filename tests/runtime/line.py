@@ -5,6 +5,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from pipeline.amqp.consume import Subscription
@@ -119,6 +120,7 @@ class Line:
             run_id="c0ffee00",
             mask=str,
         )
+        called = call_plan(function, name=consumer.name, content=None, ack=consumer.ack)
         processor = Processor(
             plan=planned,
             publisher=self.publisher,
@@ -126,10 +128,10 @@ class Line:
             limit=TimeLimit(consumer.timeout, clock=self.clock, logger=logger),
             clock=self.clock,
             emit=self.seen,
-            context=lambda outputs: Context(around, outputs.publish),
+            context=partial(Context, around),
+            asks_context=called.asks_context,
             verbose=False,
         )
-        called = call_plan(function, name=consumer.name, content=None, ack=consumer.ack)
         run = ConsumerRun(
             plan=planned,
             processor=processor,

@@ -11,9 +11,10 @@ from pipeline.codec import EncodeError
 from pipeline.config.model import Publish
 from pipeline.errors import ChannelGone, Nacked, PublishRefused, Unroutable
 from pipeline.message import Message
-from pipeline.runtime.outputs import Outputs
+from pipeline.runtime.outputs import Outlet, Outputs
+from pipeline.runtime.settle import LONGEST_HOLD
 from tests.models import a_publish
-from tests.runtime.stand_ins import NEVER, Answer, ScriptedPublisher, in_time, some_turns
+from tests.runtime.stand_ins import NEVER, Answer, HandDelivery, ScriptedPublisher, in_time, some_turns
 
 NOWHERE: dict[str, Any] = {"exchange": None, "routing_key": None, "queue": None, "headers": None}
 UNROUTABLE = Unroutable(exchange="", routing_key="invoices")
@@ -30,19 +31,18 @@ class Table:
     ) -> None:
         self.publisher = ScriptedPublisher(answers or [])
         self.clock = FakeClock()
-        self.worth_it = True
         self.troubles: list[str] = []
-        self.outputs = Outputs(
-            message or Message(b"in", message_id="m-1", queue="billing"),
+        self.delivery = HandDelivery(message or Message(b"in", message_id="m-1", queue="billing"))
+        self.outlet = Outlet(
             consumer=consumer,
             publish=publish or a_publish(),
             plain=a_publish(routing_key=""),
             publisher=self.publisher,
             clock=self.clock,
-            alive=lambda: self.worth_it,
-            longest_hold=None,
-            troubled=lambda reason, _: self.troubles.append(reason),
+            longest_hold=LONGEST_HOLD,
+            troubled=lambda _, reason, __: self.troubles.append(reason),
         )
+        self.outputs = Outputs(self.outlet, self.delivery)
 
     @property
     def targets(self) -> list[tuple[str, str]]:
@@ -54,7 +54,7 @@ class Bare(Table):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs._publish = None
+        self.outlet.publish = None
 
 
 # Ids
@@ -218,7 +218,7 @@ async def test_a_full_queue_is_waited_for_while_the_message_can_be_held() -> Non
 
 async def test_what_is_not_worth_another_try_is_given_up_with_its_message() -> None:
     table = Table([Nacked("a queue is full")] * 3)
-    table.worth_it = False
+    table.delivery.alive = False
     await table.outputs.add("a")
     with pytest.raises(ChannelGone):
         await in_time(table.clock, table.outputs.confirmed())

@@ -136,6 +136,87 @@ async def test_a_message_whose_output_was_not_taken_has_failed(fault: Exception)
     assert works.failed.error.startswith(type(fault).__name__)
 
 
+class Unreadable(Message):
+    """Whatever a user's own class may do."""
+
+    @property
+    def headers(self) -> Any:
+        raise ZeroDivisionError("the user's")
+
+    @headers.setter
+    def headers(self, headers: Any) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ack", ["on_success", "manual"])
+@pytest.mark.parametrize(("result", "told"), [(object(), "EncodeError"), (Unreadable(), "ZeroDivisionError")])
+async def test_a_message_whose_result_cannot_be_sent_has_failed(result: object, told: str, ack: str) -> None:
+    async def charge(message: Message) -> object:
+        return result
+
+    works = Works(charge, ack=ack)
+    await works.process()
+    assert works.journal == ["publish to billing.dlq", "confirmed by billing.dlq", "ack"]
+    assert works.failed.error.startswith(told)
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_what_was_sent_beside_a_result_that_cannot_be_sent_is_forgotten() -> None:
+    async def charge(body: bytes, context: Context) -> object:
+        sending = asyncio.ensure_future(context.publish("beside"))
+        await some_turns()
+        sending.cancel()
+        return object()
+
+    works = Works(charge, [Nacked("a queue is full"), None] + [Nacked("a queue is full")] * 100)
+    await works.process()
+    assert works.clock.waiting == 0
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_a_result_goes_out_beside_what_the_handler_did_not_wait_for() -> None:
+    async def charge(body: bytes, context: Context) -> str:
+        beside.append(asyncio.ensure_future(context.publish("beside")))
+        await some_turns()
+        return "the result"
+
+    beside: list[asyncio.Future[None]] = []
+    works = Works(charge, [Nacked("a queue is full")])
+    await works.process()
+    assert sorted(map(str, works.publisher.ids)) == ["m-1:charge:1", "m-1:charge:1", "m-1:charge:2"]
+    assert works.journal.count("confirmed by invoices") == 2
+    assert works.journal[-1] == "ack"
+
+
+async def test_a_result_that_waits_for_its_confirm_is_given_up_with_its_message() -> None:
+    async def charge(body: bytes) -> str:
+        return "an invoice"
+
+    works = Works(charge, [NEVER])
+    delivery = works.delivered()
+    processing = works.begin(delivery)
+    await some_turns()
+    processing.cancel()
+    await asyncio.wait({processing})
+    assert processing.cancelled()
+    assert delivery.settled == ["nack"]
+    assert counts(works.ledger) == {"delivered": 1, "returned": 1}
+
+
+@pytest.mark.parametrize("settles", [True, False])
+async def test_a_result_goes_out_whoever_settles(settles: bool) -> None:
+    async def charge(message: Message) -> str:
+        if settles:
+            await message.ack()
+        return "an invoice"
+
+    works = Works(charge, ack="manual" if settles else "on_success")
+    await works.process()
+    await some_turns()
+    assert "confirmed by invoices" in works.journal
+    assert counts(works.ledger) == {"delivered": 1, "done": 1}
+
+
 async def test_a_full_queue_for_outputs_holds_the_message_and_no_longer_than_the_broker_allows() -> None:
     async def charge(body: bytes) -> str:
         return "an invoice"

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pipeline.clock import FakeClock
@@ -66,6 +67,7 @@ class Works:
             run_id="c0ffee00",
             mask=str,
         )
+        called = call_plan(function, name="charge", content=None, ack=plan.consumer.ack)
         self.processor = Processor(
             plan=plan,
             publisher=self.publisher,
@@ -73,10 +75,10 @@ class Works:
             limit=TimeLimit(plan.consumer.timeout, clock=self.clock, logger=logger),
             clock=self.clock,
             emit=self.seen,
-            context=lambda outputs: Context(around, outputs.publish),
+            context=partial(Context, around),
+            asks_context=called.asks_context,
             verbose=verbose,
         )
-        called = call_plan(function, name="charge", content=None, ack=plan.consumer.ack)
         self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
 
     def delivered(self, message: Message | None = None) -> HandDelivery:
