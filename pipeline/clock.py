@@ -5,7 +5,7 @@ Who waits, and why, is not known here."""
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Protocol
 
@@ -33,6 +33,10 @@ class Clock(Protocol):
         """Cancel what runs inside after that long and raise `TimeoutError`; None means no limit."""
         ...
 
+    def alarm(self, moment: float, ring: Callable[[], object]) -> None:
+        """Call `ring` on the running loop when `now()` has come that far. It cannot be taken back."""
+        ...
+
 
 class SystemClock:
     """The machine's time."""
@@ -53,6 +57,9 @@ class SystemClock:
     async def deadline(self, seconds: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
+
+    def alarm(self, moment: float, ring: Callable[[], object]) -> None:
+        asyncio.get_running_loop().call_later(moment - time.monotonic(), ring)
 
 
 class FakeClock:
@@ -99,6 +106,9 @@ class FakeClock:
                 yield
             finally:
                 self._drop(alarm)
+
+    def alarm(self, moment: float, ring: Callable[[], object]) -> None:
+        self._set(moment, ring)
 
     def advance(self, seconds: float) -> None:
         """Move time on and wake whoever waited for a moment in between. Callable from any thread."""

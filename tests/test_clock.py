@@ -244,3 +244,22 @@ def _sleep_on_a_loop_that_closes(clock: FakeClock, when: str, monkeypatch: pytes
     if when == "at the same moment":
         monkeypatch.setattr(loop, "is_closed", lambda: False)  # as another thread saw it, a moment ago
     sleeping._log_destroy_pending = False  # type: ignore[attr-defined]  # left pending on purpose
+
+
+async def test_an_alarm_rings_once_when_its_moment_has_come() -> None:
+    clock, rung = FakeClock(), asyncio.Event()
+    clock.alarm(clock.now() + 5, rung.set)
+    clock.advance(4)
+    await asyncio.sleep(0)
+    assert not rung.is_set()
+    clock.advance(1)
+    await asyncio.sleep(0)
+    assert rung.is_set()
+    assert clock.waiting == 0
+
+
+async def test_an_alarm_of_the_machines_clock_rings() -> None:
+    clock, rung = SystemClock(), asyncio.Event()
+    clock.alarm(clock.now(), rung.set)
+    async with asyncio.timeout(deadline(5)):
+        await rung.wait()

@@ -165,3 +165,37 @@ async def test_a_handler_that_ends_with_the_bell_has_ended() -> None:
     await asyncio.sleep(0)
     watch.clock.advance(5.0)
     assert await running is DONE
+
+
+async def test_one_alarm_does_for_all_and_each_has_its_own_time() -> None:
+    watch, stage = Watch(), Stage()
+
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    first = watch.start(stage.run(slow))
+    await watch.advance(3.0)
+    quick = watch.start(done())
+    second = watch.start(stage.run(slow))
+    assert await quick is DONE
+    assert watch.clock.waiting == 1
+    await watch.advance(2.0)
+    assert await first == TimedOut(5.0)
+    assert not second.done()
+    await watch.advance(3.0)
+    assert await second == TimedOut(5.0)
+    assert watch.clock.waiting == 0
+
+
+async def test_a_task_that_cancels_itself_has_ended() -> None:
+    watch, stage = Watch(), Stage()
+
+    async def gives_up() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    running = watch.start(stage.run(gives_up))
+    with pytest.raises(asyncio.CancelledError):
+        await running
