@@ -164,7 +164,10 @@ class Processor:
         be waited for runs in a task of its own."""
         if case.begun or (case.by_hand is not None and not case.by_hand.done()):
             raise SettlementError("this message was settled already; each is settled once")
-        case.by_hand = begun(self._carry_out(case, outputs, way, argument))
+        step = self._carry_out(case, outputs, way, argument)
+        # An ack waits for nothing where nothing was sent. The others publish a copy, with a deadline, which must be
+        # that of their own task.
+        case.by_hand = begun(step) if way == "ack" else asyncio.create_task(step)
         if case.by_hand is not None:
             case.by_hand.add_done_callback(told)
             await asyncio.shield(case.by_hand)
