@@ -1,5 +1,5 @@
-"""The exceptions of piperun, by whose fault it is: the file, the broker, the handler. Few, and each says when it is
-raised. Exit statuses are the command line's."""
+"""The exceptions of piperun, by whose fault it is: the file, the broker, the handler, the source. Few, and each says
+when it is raised. Exit statuses are the command line's."""
 
 from collections.abc import Sequence
 
@@ -38,6 +38,27 @@ class TopologyDiffers(PiperunError):
 
 class LifespanError(PiperunError):
     """Raised when a `lifespan` of the file fails while it is entered."""
+
+
+class SourceError(PiperunError):
+    """Raised when a source cannot begin or cannot go on; `frames` holds the places `file:line` of the user's own
+    code where that is what failed."""
+
+    def __init__(self, sentence: str, *, frames: tuple[str, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.frames = frames
+
+
+class SourceProblem(PiperunError):
+    """Raised before anything runs when what `source` names cannot be a source."""
+
+
+class WorkerFailed(PiperunError):
+    """Raised when a worker cannot even start: to try again would change nothing. `status` is what it ended with."""
+
+    def __init__(self, sentence: str, status: int) -> None:
+        super().__init__(sentence)
+        self.status = status
 
 
 class ConnectionLost(PiperunError):

@@ -1,9 +1,20 @@
-"""The table of exit statuses, and which end gives which."""
+"""The table of exit statuses, and which end gives which. Read by every command, so nothing is loaded for it."""
 
-from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
-from pipeline.runtime.run import End
-from pipeline.runtime.workers import WorkerFailed
-from pipeline.sources.base import SourceError, SourceProblem
+from typing import TYPE_CHECKING
+
+from pipeline.errors import (
+    BrokerError,
+    FileError,
+    LifespanError,
+    SourceError,
+    SourceProblem,
+    TopologyDiffers,
+    UsageError,
+    WorkerFailed,
+)
+
+if TYPE_CHECKING:
+    from pipeline.runtime.run import End
 
 FINE = 0
 FAILED = 1  # the pipeline, a test or a check failed
@@ -25,8 +36,8 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
-def of_end(end: End) -> int:
-    return {End.FINE: FINE, End.FAILED: FAILED, End.CUT_OFF: CUT_OFF}[end]
+def of_end(end: "End") -> int:
+    return {"FINE": FINE, "FAILED": FAILED, "CUT_OFF": CUT_OFF}[end.name]
 
 
 def of_error(error: BaseException) -> int:

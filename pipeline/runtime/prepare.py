@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pipeline.config.load import Loaded, Reference
 from pipeline.config.model import Consumer, Pipeline, Source
+from pipeline.errors import SourceProblem
 from pipeline.handlers.lifespan import check as check_lifespan
 from pipeline.handlers.parameters import SignatureProblem
 from pipeline.handlers.signature import CallPlan
@@ -16,7 +17,6 @@ from pipeline.imports import Importer, ImportProblem
 from pipeline.problems import Problem
 from pipeline.runtime.plan import Plan, plan
 from pipeline.sources import check as check_source
-from pipeline.sources.base import SourceProblem
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.codec import EncodeError
 from pipeline.config.model import Producer
-from pipeline.errors import PublishError
+from pipeline.errors import PublishError, SourceError
 from pipeline.events import (
     Event,
     Notice,
@@ -23,7 +23,7 @@ from pipeline.ledger import ProducerLedger
 from pipeline.message import Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
 from pipeline.runtime.outgoing import outgoing
-from pipeline.sources.base import Item, Source, SourceError
+from pipeline.sources.base import Item, Source
 
 
 class ProducerRun:

@@ -15,6 +15,7 @@ from itertools import chain
 
 from pipeline.clock import Clock
 from pipeline.config.model import PythonSource, StdinSource
+from pipeline.errors import WorkerFailed
 from pipeline.events import Event, Notice, Stopping, WorkerDied, WorkerStarted
 from pipeline.runtime.job import Job
 from pipeline.runtime.plan import Plan
@@ -25,14 +26,6 @@ from pipeline.runtime.table import Phase, Row, Table
 _FIRST_PAUSE = 0.5  # seconds between the death of a worker and the start of the next one
 _LONGEST_PAUSE = 30.0
 _HEALTHY_AFTER = 60.0
-
-
-class WorkerFailed(Exception):
-    """Raised when a worker cannot even start: to try again would change nothing. `status` is what it ended with."""
-
-    def __init__(self, sentence: str, status: int) -> None:
-        super().__init__(sentence)
-        self.status = status
 
 
 @dataclass(kw_only=True)

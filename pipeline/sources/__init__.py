@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from pipeline.clock import Clock
 from pipeline.config import model
-from pipeline.sources.base import Item, Source, SourceError, SourceProblem
+from pipeline.sources.base import Item, Source
 
-__all__ = ["Item", "Source", "SourceError", "SourceProblem", "check", "open_source"]
+__all__ = ["Item", "Source", "check", "open_source"]
 
 
 def open_source(

@@ -8,21 +8,6 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import uuid4
 
-from pipeline.errors import PiperunError
-
-
-class SourceError(PiperunError):
-    """Raised when a source cannot begin or cannot go on; `frames` holds the places `file:line` of the user's own
-    code where that is what failed."""
-
-    def __init__(self, sentence: str, *, frames: tuple[str, ...] = ()) -> None:
-        super().__init__(sentence)
-        self.frames = frames
-
-
-class SourceProblem(PiperunError):
-    """Raised before anything runs when what `source` names cannot be a source."""
-
 
 class Item:
     """What a source gives, to become one message.

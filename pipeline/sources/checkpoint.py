@@ -12,7 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.sources.base import SourceError, shown
+from pipeline.errors import SourceError
+from pipeline.sources.base import shown
 from pipeline.sources.place import VERSION, Place
 
 LARGEST: Final = 64 * 1024

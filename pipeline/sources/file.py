@@ -11,8 +11,9 @@ from typing import BinaryIO, Final, Self
 
 from pipeline.clock import Clock
 from pipeline.config.model import FileSource
+from pipeline.errors import SourceError
 from pipeline.sources import checkpoint, place
-from pipeline.sources.base import Item, SourceError, shown
+from pipeline.sources.base import Item, shown
 from pipeline.sources.keeper import Keeper
 from pipeline.sources.records import START, Lines, Record, records
 

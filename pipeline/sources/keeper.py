@@ -9,8 +9,9 @@ from types import TracebackType
 from typing import Final, Self
 
 from pipeline.clock import Clock
+from pipeline.errors import SourceError
 from pipeline.sources import checkpoint
-from pipeline.sources.base import SourceError, shown
+from pipeline.sources.base import shown
 from pipeline.sources.place import Place, moved
 from pipeline.sources.records import Spot
 

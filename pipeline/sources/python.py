@@ -14,8 +14,9 @@ from types import TracebackType
 from typing import Any, Final, cast
 
 from pipeline.clock import Clock
+from pipeline.errors import SourceError, SourceProblem
 from pipeline.message import Message
-from pipeline.sources.base import Counted, Item, SourceError, SourceProblem, ids, shown
+from pipeline.sources.base import Counted, Item, ids, shown
 from pipeline.sources.thread import Steps
 
 GRACE: Final = 2.0  # seconds that a stop waits for a generator that is in the middle of a step

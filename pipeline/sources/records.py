@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn
 
 from pipeline.config.model import FileFormat
-from pipeline.sources.base import SourceError
+from pipeline.errors import SourceError
 
 LONGEST: Final = 16 * 1024 * 1024  # bytes of one record: the largest body that piperun handles
 

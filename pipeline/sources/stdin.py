@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Final, NoReturn
 
 from pipeline.config.model import StdinSource
-from pipeline.sources.base import Counted, Item, SourceError, ids
+from pipeline.errors import SourceError
+from pipeline.sources.base import Counted, Item, ids
 from pipeline.sources.records import LONGEST, not_json, too_long, without_end
 from pipeline.sources.thread import Steps
 

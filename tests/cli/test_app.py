@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import app
-from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
+from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError, WorkerFailed
 from pipeline.problems import Place, Problem
-from pipeline.runtime.workers import WorkerFailed
 
 
 @pytest.mark.parametrize(

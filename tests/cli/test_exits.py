@@ -3,10 +3,17 @@
 import pytest
 
 from pipeline.cli import exits
-from pipeline.errors import BrokerError, FileError, LifespanError, TopologyDiffers, UsageError
+from pipeline.errors import (
+    BrokerError,
+    FileError,
+    LifespanError,
+    SourceError,
+    SourceProblem,
+    TopologyDiffers,
+    UsageError,
+    WorkerFailed,
+)
 from pipeline.runtime.run import End
-from pipeline.runtime.workers import WorkerFailed
-from pipeline.sources.base import SourceError, SourceProblem
 
 
 def test_the_numbers_are_those_of_the_documentation() -> None:

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.clock import FakeClock
-from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishRefused, Unroutable
+from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishRefused, SourceError, Unroutable
 from pipeline.events import Notice, ProducerFailed, ProducerFinished, ProducerStarted, PublishTroubled, Unconfirmed
 from pipeline.message import Message
 from pipeline.runtime.produce import ProducerRun
-from pipeline.sources.base import Item, SourceError
+from pipeline.sources.base import Item
 from tests.models import a_producer, a_publish
 from tests.runtime.stand_ins import (
     NEVER,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config.model import FileFormat
+from pipeline.errors import SourceError
 from pipeline.sources import records as module
-from pipeline.sources.base import SourceError
 from pipeline.sources.records import START, Lines, Record, Spot, not_json, records
 
 AS_THEY_ARE = "`format: lines` sends lines as they are"

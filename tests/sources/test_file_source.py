@@ -16,7 +16,8 @@ import pytest
 
 from pipeline.clock import FakeClock
 from pipeline.config.model import FileFormat, FileSource
-from pipeline.sources.base import Item, SourceError
+from pipeline.errors import SourceError
+from pipeline.sources.base import Item
 from pipeline.sources.file import File
 from tests.waiting import eventually
 

@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.clock import FakeClock
 from pipeline.config import model
-from pipeline.sources import SourceProblem, check, open_source
+from pipeline.errors import SourceProblem
+from pipeline.sources import check, open_source
 
 INTERVAL = model.IntervalSource(every=1.0, count=1, body="hello", headers={})
 PYTHON = model.PythonSource(generator="shop.orders:items")

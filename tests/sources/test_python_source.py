@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.clock import FakeClock, SystemClock
+from pipeline.errors import SourceError, SourceProblem
 from pipeline.message import Message
-from pipeline.sources.base import Item, SourceError, SourceProblem
+from pipeline.sources.base import Item
 from pipeline.sources.python import Generator, check_generator
 from tests.waiting import deadline, eventually
 

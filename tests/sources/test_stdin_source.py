@@ -17,8 +17,9 @@ from typing import Literal
 import pytest
 
 from pipeline.config.model import StdinSource
+from pipeline.errors import SourceError
 from pipeline.sources import records, stdin
-from pipeline.sources.base import Item, SourceError
+from pipeline.sources.base import Item
 from pipeline.sources.stdin import StandardInput
 from tests.waiting import deadline
 
