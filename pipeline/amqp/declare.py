@@ -3,7 +3,6 @@ otherwise becomes differences, all of them in one go. Nothing is ever deleted or
 known here."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,24 +12,12 @@ from pipeline.amqp.difference import Difference, Wish, difference, unequal, wish
 from pipeline.amqp.faults import Refused
 from pipeline.amqp.generation import Generation
 from pipeline.amqp.scratch import Scratch
-from pipeline.config.model import Binding, Exchange, Queue
+from pipeline.config.model import Binding, Exchange, Queue, Topology
 
 __all__ = ["Difference", "Topology", "compare", "declare"]
 
 _FORBIDDEN, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
 _ROUNDS = 32  # more attributes than any object has: each round adopts one of the broker's values
-
-
-@dataclass(frozen=True, kw_only=True)
-class Topology:
-    """Model objects in the order in which they are declared, their bindings included."""
-
-    exchanges: tuple[Exchange, ...]
-    queues: tuple[Queue, ...]
-
-    @property
-    def objects(self) -> tuple[Exchange | Queue, ...]:
-        return (*self.exchanges, *self.queues)
 
 
 async def compare(generation: Generation, topology: Topology) -> tuple[Difference, ...]:

@@ -104,6 +104,18 @@ class Queue:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Topology:
+    """Model objects in the order in which they are declared, their bindings included."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+
+    @property
+    def objects(self) -> tuple[Exchange | Queue, ...]:
+        return (*self.exchanges, *self.queues)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Publish:
     """Where something goes and with which properties. The default exchange is `""`."""
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.amqp.consume import Subscription
-from pipeline.amqp.declare import Difference, Topology, compare, declare
+from pipeline.amqp.declare import Difference, compare, declare
 from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.publish import Publisher
 from pipeline.amqp.self_check import Line
 from pipeline.clock import Clock
 from pipeline.config import model
-from pipeline.config.model import Broker, Producer
+from pipeline.config.model import Broker, Producer, Topology
 from pipeline.errors import BrokerError, TopologyDiffers
 from pipeline.events import Event, TopologyConflict
 from pipeline.handlers import context

@@ -5,8 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipeline.amqp.declare import Topology
-from pipeline.config.model import Consumer, Pipeline, Producer, Publish, Queue
+from pipeline.config.model import Consumer, Pipeline, Producer, Publish, Queue, Topology
 from pipeline.errors import UsageError
 from pipeline.failure.queues import dead_letter_of, dead_letter_queues
 from pipeline.problems import did_you_mean
