@@ -1,42 +1,72 @@
 """The command line: `FILE...` as `run FILE...`, the verbs, and the one door where errors end. A verb's work stands in
-its own file."""
+its own file, which is loaded when the verb is called."""
 
 import os
 import platform
 import sys
 import traceback
-from collections.abc import Callable
-from importlib.metadata import version as installed_version
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.cli import exits
+from pipeline.cli.loading import uncollected
 from pipeline.cli.report import show, show_error
-from pipeline.cli.run import run
-from pipeline.cli.validate import validate
 from pipeline.errors import FileError, UsageError, innermost
 from pipeline.problems import did_you_mean
 
+# A verb is the function of this name in the file of this name; the sentence is what the list of verbs says of it.
+_VERBS = {
+    "run": "Run pipeline files until told to stop, or until nothing is left to do.",
+    "validate": "Check files and nothing else: nothing connects, nothing is written. Exit status 0 or 2.",
+}
+
+
+class _Verbs(TyperGroup):
+    """Loads a verb when it is called, or its own help is wanted. Nobody waits for the client and the schema to read
+    the list, or a misspelt option."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] in _VERBS:
+            self.add_command(_command(args[0]))
+        return super().resolve_command(ctx, args)
+
+
+def _command(verb: str) -> Any:
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    with uncollected():
+        function = getattr(import_module(f"pipeline.cli.{verb}"), verb)
+    alone.command(name=verb)(function)
+    return typer.main.get_command(alone)
+
+
 app = typer.Typer(
     name="piperun",
+    cls=_Verbs,
     no_args_is_help=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,  # errors end at the door below, and never show local variables
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_VERBS: dict[str, Callable[..., None]] = {"run": run, "validate": validate}
 _DEFAULT_FILE = Path("pipeline.yaml")
 # What the command line itself answers; everything else in the first place is a file for `run`.
 _OWN_OPTIONS = ("-h", "--help", "--version", "--install-completion", "--show-completion")
 
 
+def _piperun() -> str:
+    from importlib.metadata import version  # reads it as a mail is read, for which much is loaded
+
+    return f"piperun {version('piperun')}"
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         python = f"Python {platform.python_version()}"
-        typer.echo(f"piperun {installed_version('piperun')} ({python}, {platform.system()} {platform.machine()})")
+        typer.echo(f"{_piperun()} ({python}, {platform.system()} {platform.machine()})")
         raise typer.Exit()
 
 
@@ -63,8 +93,12 @@ def piperun(
     """
 
 
-for _name, _verb in _VERBS.items():
-    app.command(name=_name)(_verb)
+def _listed() -> None:
+    """Stands in the list for a verb that is not loaded."""
+
+
+for _name, _sentence in _VERBS.items():
+    app.command(name=_name, help=_sentence)(_listed)
 
 
 def main() -> None:
@@ -135,4 +169,4 @@ def _report_bug(error: BaseException) -> None:
     print("This is a bug in piperun, and none of yours. Please report it with what follows.\n", file=sys.stderr)
     traceback.print_exception(error, file=sys.stderr)
     python = platform.python_version()
-    print(f"\npiperun {installed_version('piperun')}, Python {python}, {platform.platform()}", file=sys.stderr)
+    print(f"\n{_piperun()}, Python {python}, {platform.platform()}", file=sys.stderr)

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.cli import exits
 from pipeline.cli.files import checked, read
+from pipeline.cli.loading import uncollected
 from pipeline.cli.options import AppDir, Files
 from pipeline.cli.progress import ProgressBars
 from pipeline.cli.report import count, log_error, show
@@ -25,10 +26,11 @@ from pipeline.errors import BrokerError, UsageError, innermost
 from pipeline.events import Events
 from pipeline.observe.logs import LogLines, set_up_logging
 from pipeline.problems import Problem
-from pipeline.runtime.launch import Launch, launch
 from pipeline.runtime.plan import check_names
-from pipeline.runtime.run import End
 from pipeline.secret import Masker
+
+if TYPE_CHECKING:
+    from pipeline.runtime.run import End
 
 
 def run(
@@ -96,6 +98,10 @@ def run(
         runtime = loaded.pipelines[0].runtime  # one for all files of a run
         if broker_required:
             _require_broker(loaded)
+        # The line to RabbitMQ is half of what a start loads: a command that ends above does without.
+        with uncollected():
+            from pipeline.runtime.launch import Launch, launch
+
         clock = SystemClock()
         events = Events()
         progress = sys.stderr.isatty() and log.format != "json"
@@ -171,7 +177,7 @@ def _require_broker(loaded: Loaded) -> None:
             )
 
 
-def _leave(end: End) -> None:
+def _leave(end: "End") -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exits.of_end(end))

@@ -4,11 +4,14 @@ address like any other."""
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pipeline.clock import Clock
 from pipeline.config import address
 from pipeline.config.model import Broker, Pipeline
-from pipeline.embedded import EmbeddedBroker
+
+if TYPE_CHECKING:
+    from pipeline.embedded import EmbeddedBroker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,7 @@ class Brokers:
 
     of_files: tuple[Broker, ...]
     urls: tuple[str | None, ...]
-    embedded: EmbeddedBroker | None
+    embedded: "EmbeddedBroker | None"
 
 
 @contextmanager
@@ -27,6 +30,9 @@ def brokers(pipelines: Sequence[Pipeline], clock: Clock) -> Iterator[Brokers]:
     if not versions:
         yield Brokers(of_files=tuple(each.broker for each in pipelines), urls=(None,) * len(pipelines), embedded=None)
         return
+    # A tenth of what a start loads: a file with a broker of its own does without.
+    from pipeline.embedded import EmbeddedBroker
+
     # One for all of them: files that differ in that are refused when they are loaded.
     with EmbeddedBroker(clock=clock, rabbitmq_version=versions[0]) as embedded:
         urls = tuple(embedded.url if each.broker.embedded else None for each in pipelines)
