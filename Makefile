@@ -8,7 +8,7 @@ CODE := pipeline tests configs benchmarks
 APT := apt-get install -y --no-install-recommends rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install hello test lint format test-4.3 bench-embedded bench-handling build clean rabbitmq
+.PHONY: help install hello test lint format test-4.3 bench-embedded bench-handling build clean rabbitmq bench-start-up
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-embedded: .venv/.installed-dev ## measure the embedded broker
 
 bench-handling: .venv/.installed-dev ## measure what handling one message costs
 	@$(BIN)/python -m benchmarks.handling
+
+bench-start-up: .venv/.installed-dev ## measure how long commands take to start
+	@$(BIN)/python -m benchmarks.start_up
 
 build: .venv/.installed-dev ## the wheel, in dist/
 	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
