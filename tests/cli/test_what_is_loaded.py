@@ -29,7 +29,8 @@ finally:
 """
 CLIENT = ("aio_pika", "aiormq", "pamqp", "yarl", "pipeline.amqp")
 RUNNING = (*CLIENT, "pipeline.embedded", "pipeline.runtime.launch", "pipeline.runtime.run", "pipeline.runtime.assembly")
-SERVING = ("aiohttp", "starlette", "uvicorn", "uvloop", "http.server", "urllib.request")
+OPTIONAL = ("pydantic", "uvloop")
+SERVING = ("aiohttp", "starlette", "uvicorn", "http.server", "urllib.request")
 FILES = (
     "yaml",
     "jsonschema",
@@ -71,18 +72,18 @@ def of(parts: tuple[str, ...], loaded: set[str]) -> list[str]:
 
 def test_the_version_loads_the_reader_of_arguments_and_no_more(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "--version")
-    assert of((*RUNNING, *SERVING, *FILES, *LOOPS, "rich"), loaded) == []
+    assert of((*RUNNING, *SERVING, *FILES, *LOOPS, *OPTIONAL, "rich"), loaded) == []
 
 
 def test_help_loads_what_it_is_drawn_with_and_no_more(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "--help")
-    assert of((*RUNNING, *SERVING, *FILES, *LOOPS, "rich.progress"), loaded) == []
+    assert of((*RUNNING, *SERVING, *FILES, *LOOPS, *OPTIONAL, "rich.progress"), loaded) == []
 
 
 @pytest.mark.parametrize("verb", sorted(_VERBS))
 def test_the_help_of_a_verb_loads_no_client(tmp_path: Path, verb: str) -> None:
     loaded = loaded_by(tmp_path, verb, "--help")
-    assert of((*RUNNING, *SERVING, "rich.progress"), loaded) == []
+    assert of((*RUNNING, *SERVING, *OPTIONAL, "rich.progress"), loaded) == []
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_the_help_of_a_verb_loads_no_client(tmp_path: Path, verb: str) -> None:
 )
 def test_checking_a_file_loads_no_client(tmp_path: Path, words: list[str], status: int) -> None:
     loaded = loaded_by(tmp_path, *words, status=status)
-    assert of((*RUNNING, *SERVING, "rich"), loaded) == []
+    assert of((*RUNNING, *SERVING, *OPTIONAL, "rich"), loaded) == []
 
 
 def test_a_run_on_a_broker_of_its_own_loads_no_other(tmp_path: Path) -> None:
@@ -105,12 +106,12 @@ def test_a_run_on_a_broker_of_its_own_loads_no_other(tmp_path: Path) -> None:
         nobody.bind(("127.0.0.1", 0))  # taken, and it does not listen
         url = f"amqp://127.0.0.1:{nobody.getsockname()[1]}"
         loaded = loaded_by(tmp_path, "run", "pipeline.yaml", "--broker", url, status=3)
-    assert of(("pipeline.embedded", *SERVING, "rich"), loaded) == []
+    assert of(("pipeline.embedded", *SERVING, "pydantic", "rich"), loaded) == []
 
 
 def test_a_run_without_a_bar_to_show_loads_nothing_to_draw_one(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "pipeline.yaml")
-    assert of(("rich", *SERVING), loaded) == []
+    assert of(("rich", "pydantic", *SERVING), loaded) == []
     assert of(("pipeline.embedded",), loaded) != []  # or the names here are out of date, and all of this says nothing
 
 
