@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from pipeline.amqp.self_check import PLAIN_BY_HAND
 from pipeline.cli import exits
-from pipeline.cli.app import app
+from pipeline.cli.app import app, load_verb
 from pipeline.config import reference
 from pipeline.config.load import Text, load
 from pipeline.config.schema import load_schema
@@ -161,7 +161,8 @@ def verbs() -> dict[str, Verb]:
     group = get_command(app)
     assert isinstance(group, TyperGroup)
     found: dict[str, Verb] = {"": group}
-    for name, verb in group.commands.items():
+    for name in group.commands:
+        verb = load_verb(name)
         assert isinstance(verb, TyperCommand)
         found[name] = verb
     return found

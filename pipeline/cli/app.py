@@ -31,11 +31,12 @@ class _Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] in _VERBS:
-            self.add_command(_command(args[0]))
+            self.add_command(load_verb(args[0]))
         return super().resolve_command(ctx, args)
 
 
-def _command(verb: str) -> Any:
+def load_verb(verb: str) -> Any:
+    """The command with its options. Loads the file of the verb."""
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     with uncollected():
         function = getattr(import_module(f"pipeline.cli.{verb}"), verb)
