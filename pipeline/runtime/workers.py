@@ -6,12 +6,14 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
+from threading import Thread
 
 from pipeline.clock import Clock
 from pipeline.config.model import PythonSource, StdinSource
@@ -32,7 +34,7 @@ _HEALTHY_AFTER = 60.0
 class _Worker:
     number: int
     row: Row
-    process: asyncio.subprocess.Process
+    process: subprocess.Popen[bytes]
     control: int  # our end of its pipe: a byte after the job asks the worker to stop, and so does our own end
     started: float
     has_job: bool = False
@@ -89,16 +91,14 @@ class Supervisor:
     def kill_all(self) -> None:
         """At once, without waiting: for a second signal."""
         for worker in self._running.values():
-            # Not by `process`, which would take the status of a dead one away from the loop that waits for it.
-            with suppress(ProcessLookupError):
-                os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.kill()  # nothing, where the thread that waits for it has its status already
 
     async def _keep(self, number: int) -> None:
         """One row of the table: a worker, and after its death the next one."""
         pause = _FIRST_PAUSE
         while not self._stop.requested:
             worker = await self._start(number)
-            status = await worker.process.wait()
+            status = await _ended(worker.process)
             del self._running[number]
             os.close(worker.control)
             if self._clock.now() - worker.started >= _HEALTHY_AFTER:
@@ -113,17 +113,7 @@ class Supervisor:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _start(self, number: int) -> _Worker:
-        theirs, ours = os.pipe()
-        # Until it has handlers of its own, a signal to the whole group (Ctrl-C, systemd) would end it with a traceback.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pipeline.runtime.worker", str(theirs), str(self._memory.fileno())),
-                pass_fds=(theirs, self._memory.fileno()),
-            )
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            os.close(theirs)
+        process, ours = _spawn(self._memory.fileno())
         row = self.table.rows[number]
         worker = _Worker(number=number, row=row, process=process, control=ours, started=self._clock.now())
         self._running[number] = worker
@@ -214,6 +204,34 @@ _WITHOUT_MEMORY: dict[type, str] = {
     PythonSource: "its generator begins anew with the next worker, and what was sent before is sent again",
 }
 _SEVERITY = [End.FINE, End.CUT_OFF, End.FAILED]
+
+
+def _spawn(memory: int) -> tuple[subprocess.Popen[bytes], int]:
+    """A process that waits for its job, and our end of its pipe. Not made by the event loop: uvloop gives a child back
+    the signals that are held back or ignored here."""
+    theirs, ours = os.pipe()
+    # Until it has handlers of its own, a signal to the whole group (Ctrl-C, systemd) would end it with a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        command = (sys.executable, "-m", "pipeline.runtime.worker", str(theirs), str(memory))
+        return subprocess.Popen(command, pass_fds=(theirs, memory)), ours
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        os.close(theirs)
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    """Its status, when there is one. A thread waits, of its own: a pool would have too few for many workers."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def wait() -> None:
+        process.wait()
+        with suppress(RuntimeError):  # the loop is closed; by another thread, it may be at this very moment
+            loop.call_soon_threadsafe(ended.set)
+
+    Thread(target=wait, name=f"worker {process.pid}", daemon=True).start()
+    await ended.wait()  # ends with the process; who wants that soon kills it
+    return process.wait()
 
 
 def _write(pipe: int, line: bytes) -> None:
