@@ -3,6 +3,7 @@ refused. Knows the exceptions of aiormq, a cancellation that nobody asked for in
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
@@ -157,12 +158,14 @@ def _why_not_reached(error: BaseException, address: Address, timeout: float) -> 
             return f"name not found: {address.host} ({unknown.strerror})"
         case ConnectionRefusedError():
             return f"connection refused by {address}: nothing listens there"
-        case OSError() as failed if f"[Errno {errno.ECONNREFUSED}] Connect call failed" in str(failed):
+        # A name with several addresses: each loop makes a text of all errors, and puts their numbers into it.
+        case OSError() as failed if f"[Errno {errno.ECONNREFUSED}] " in str(failed):
             return f"connection refused by {address}: nothing listens there"
         case ConnectionResetError() | EOFError():
             return f"{address} ended the line during the TLS handshake"
         case OSError() as failed:
-            return f"cannot reach {address}: {failed.strerror or failed}"
+            # asyncio writes "Connect call failed" with the address of a socket where the system has words.
+            return f"cannot reach {address}: {os.strerror(failed.errno) if failed.errno else failed}"
         case other:
             return f"cannot connect to {address}: {other or type(other).__name__}"
 

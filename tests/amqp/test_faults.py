@@ -100,6 +100,20 @@ async def test_an_answer_that_does_not_come_is_named() -> None:
     ("cause", "sentence"),
     [
         (OSError(101, "Network is unreachable"), "cannot reach h:5672: Network is unreachable"),
+        # As asyncio writes it, and as uvloop does; then a name with two addresses of which one is no use at all
+        (OSError(113, "Connect call failed ('::2', 5672, 0, 0)"), "cannot reach h:5672: No route to host"),
+        (OSError(113, "host is unreachable"), "cannot reach h:5672: No route to host"),
+        (
+            OSError(
+                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 5672, 0, 0), "
+                "[Errno 99] error while attempting to bind"
+            ),
+            "connection refused by h:5672: nothing listens there",
+        ),
+        (
+            OSError("Multiple exceptions: [Errno 99] Cannot assign requested address, [Errno 111] Connection refused"),
+            "connection refused by h:5672: nothing listens there",
+        ),
         (ConnectionResetError(104, "x"), "h:5672 ended the line during the TLS handshake"),
         (
             ssl.SSLError(1, "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version"),
