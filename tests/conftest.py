@@ -4,13 +4,14 @@
 import asyncio
 import inspect
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from pipeline.amqp.self_check import PLAIN_BY_HAND
 from pipeline.embedded import EmbeddedBroker
+from pipeline.runtime.loop import why_not_uvloop
 from tests.brokers import NEEDS_CONTROL, BrokerUnderTest, EmbeddedUnderTest, ForeignUnderTest, RabbitMQUnderTest
 from tests.command import Commands
 from tests.proxy import Proxy
@@ -26,6 +27,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """One line, instead of one with each test that was skipped."""
     if not FOREIGN_URL and find_installation() is None:
         terminalreporter.write_line(HOW_TO_GET_IT)
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Asyncio's own loop, and for what is marked so the other one, too: whose errors and texts are not the same."""
+    factories = {"asyncio": asyncio.new_event_loop}
+    if item.get_closest_marker("both_loops") is not None and why_not_uvloop() is None:
+        import uvloop
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ LIBRARIES = {
     "starlette": ["web.py", "sources/http.py", "observe/pages.py"],
     "typer": ["cli/"],
     "rich": ["cli/"],
+    "uvloop": ["runtime/loop.py"],
     "pytest": ["testing/plugin.py"],
 }
 

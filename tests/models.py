@@ -82,6 +82,7 @@ def a_runtime(**changes: Any) -> Runtime:
     values: dict[str, Any] = {
         "until": "stopped",
         "workers": 0,
+        "loop": "asyncio",
         "startup": "fail",
         "shutdown_timeout": 25.0,
         "lifespan": None,

@@ -21,7 +21,7 @@ from pipeline.clock import SystemClock
 from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE
 from pipeline.config.build import log_settings
 from pipeline.config.load import Loaded, Overrides
-from pipeline.config.model import Log, LogFormat, LogLevel
+from pipeline.config.model import Log, LogFormat, LogLevel, Loop
 from pipeline.errors import BrokerError, UsageError, innermost
 from pipeline.events import Events
 from pipeline.observe.logs import LogLines, set_up_logging
@@ -50,6 +50,9 @@ def run(
     forever: Annotated[
         bool, typer.Option("--forever", metavar="", help="Run until told to stop, whatever the file says.")
     ] = False,
+    loop: Annotated[
+        Loop | None, typer.Option("--loop", envvar="PIPERUN_LOOP", help="The event loop, whatever the file says.")
+    ] = None,
     broker_required: Annotated[
         bool,
         typer.Option(
@@ -84,7 +87,7 @@ def run(
         raise UsageError("--until-idle and --forever contradict each other; keep one")
     until: Literal["idle", "stopped"] | None = "idle" if until_idle else "stopped" if forever else None
     names = tuple(name for each in only or () for name in each.split(",") if name)
-    overrides = Overrides(broker_url=broker, until=until)
+    overrides = Overrides(broker_url=broker, until=until, loop=loop)
     loaded = read(files, overrides)
     # The settings of files with errors are not known; what is said of them follows the command line alone.
     written = loaded.pipelines[0].runtime.log if loaded.pipelines else log_settings(None)

@@ -1,6 +1,7 @@
 """A tree without mistakes to the model: defaults filled in from the schema, durations in seconds, paths absolute.
 Reads no files and reports nothing; whoever calls it has made sure that there is nothing to report."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path as FilePath
@@ -26,7 +27,6 @@ from pipeline.config.model import (
     Runtime,
     Source,
     StdinSource,
-    Until,
 )
 from pipeline.config.nodes import MapNode, Node, ScalarNode, at, plain
 from pipeline.config.schema import variant
@@ -35,8 +35,8 @@ from pipeline.config.units import seconds
 from pipeline.secret import Secret
 
 
-def build(root: MapNode, document: Document, secrets: tuple[Secret, ...], until: Until | None) -> Pipeline:
-    """One file as a pipeline."""
+def build(root: MapNode, document: Document, secrets: tuple[Secret, ...], told: Mapping[str, Any]) -> Pipeline:
+    """One file as a pipeline. `told` stands in the place of keys of its `runtime`."""
     name = root.get("name")
     written = plain(name) if name is not None else None
     builder = _Builder(root=root, document=document, name=str(written or document.file.stem))
@@ -50,7 +50,7 @@ def build(root: MapNode, document: Document, secrets: tuple[Secret, ...], until:
         queues=tuple(builder.queue(key) for key in builder.keys("queues")),
         producers=tuple(builder.producer(key) for key in builder.keys("producers")),
         consumers=tuple(builder.consumer(key) for key in builder.keys("consumers")),
-        runtime=builder.runtime(until),
+        runtime=builder.runtime(told),
         secrets=secrets,
     )
 
@@ -191,11 +191,12 @@ class _Builder:
             ),
         )
 
-    def runtime(self, until: Until | None) -> Runtime:
-        values: dict[str, Any] = filled(variant("runtime"), self.root.get("runtime"))
+    def runtime(self, told: Mapping[str, Any]) -> Runtime:
+        values: dict[str, Any] = {**filled(variant("runtime"), self.root.get("runtime")), **told}
         return Runtime(
-            until=until or values["until"],
+            until=values["until"],
             workers=values["workers"],
+            loop=values["loop"],
             startup=values["startup"],
             shutdown_timeout=seconds(values["shutdown_timeout"]),
             lifespan=values["lifespan"],

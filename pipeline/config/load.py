@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import agreement, argument_checks, broker, dead_letters, names, queues, references, refused
 from pipeline.config.advice import advise
 from pipeline.config.build import build
 from pipeline.config.document import Document
 from pipeline.config.interpolate import interpolate, why
-from pipeline.config.model import Pipeline, Until
+from pipeline.config.model import Loop, Pipeline, Until
 from pipeline.config.nodes import MapNode, ScalarNode, at, objects
 from pipeline.config.nodes import Path as NodePath
 from pipeline.config.owner import owner
@@ -41,14 +42,21 @@ class Overrides:
 
     broker_url: str | None = None
     until: Until | None = None
+    loop: Loop | None = None
+
+    @property
+    def of_runtime(self) -> dict[str, Any]:
+        """What stands in the place of keys of `runtime`."""
+        told = {"until": self.until, "loop": self.loop}
+        return {key: value for key, value in told.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A path to Python code as the file names it; importing it is somebody else's step."""
+    """Python code as the file names it, by its path; importing it is somebody else's step."""
 
     owner: str  # as a sentence calls it: consumer "charge"
-    key: str  # handler, lifespan or source
+    key: str  # handler, lifespan or source; loop, of which the path is just uvloop
     path: str
     place: Place
     pipeline: int  # which of the files
@@ -78,6 +86,7 @@ class Loaded:
     problems: tuple[Problem, ...]
     texts: tuple[Text, ...]
     handlers: tuple[Reference, ...]
+    loop: Reference | None = None  # where the file itself says which event loop it runs on
 
     @property
     def has_errors(self) -> bool:
@@ -104,7 +113,7 @@ def load(files: Sequence[Text], *, environment: Mapping[str, str], overrides: Ov
             _check(file.root, file.report, overrides)
     agreement.check([(file.root, file.report) for file in opened if file.root])
     pipelines = [
-        build(file.root, file.document, file.report.secrets, overrides.until)
+        build(file.root, file.document, file.report.secrets, overrides.of_runtime)
         for file in opened
         if file.root and not file.report.has_errors
     ]
@@ -113,6 +122,7 @@ def load(files: Sequence[Text], *, environment: Mapping[str, str], overrides: Ov
         problems=tuple(problem for file in opened for problem in file.report.problems()),
         texts=tuple(Text(path=file.document.path, text=file.document.text) for file in opened),
         handlers=tuple(reference for number, file in enumerate(opened) for reference in _handlers(file, number)),
+        loop=None if overrides.loop else _loop(opened),
     )
 
 
@@ -206,15 +216,20 @@ def _handlers(file: _File, number: int) -> list[Reference]:
         paths.append(((*source, "generator") if isinstance(at(root, source), MapNode) else source, "source"))
     for name, _ in objects(root, "consumers"):
         paths += [(("consumers", name, key), key) for key in ("handler", "lifespan")]
-    return [reference for path, key in paths if (reference := _reference(file, root, path, key, number))]
+    found = [reference for path, key in paths if (reference := _reference(file, root, path, key, number))]
+    # What is not written as a path is told by the schema.
+    return [reference for reference in found if re.fullmatch(variant("python_path")["pattern"], reference.path)]
+
+
+def _loop(opened: Sequence[_File]) -> Reference | None:
+    found = [_reference(file, file.root, ("runtime", "loop"), "loop", n) for n, file in enumerate(opened) if file.root]
+    return next(filter(None, found), None)
 
 
 def _reference(file: _File, root: MapNode, path: NodePath, key: str, number: int) -> Reference | None:
     node = at(root, path)
     if not isinstance(node, ScalarNode) or not isinstance(node.value, str):
         return None
-    if not re.fullmatch(variant("python_path")["pattern"], node.value):
-        return None  # told by the schema
     excerpt, caret = file.report.excerpt(node.place)
     return Reference(
         owner=owner(path[:2]) if path[0] != "runtime" else owner(path[:1]),

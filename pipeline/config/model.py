@@ -16,6 +16,7 @@ ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["classic", "quorum", "stream"]
 Startup = Literal["fail", "wait"]
 Until = Literal["idle", "stopped"]
+Loop = Literal["auto", "asyncio", "uvloop"]
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 FileFormat = Literal["lines", "jsonl", "csv"]
@@ -199,6 +200,7 @@ class Log:
 class Runtime:
     until: Until
     workers: int
+    loop: Loop
     startup: Startup
     shutdown_timeout: float
     lifespan: str | None

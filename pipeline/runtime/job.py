@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from pipeline.config.load import Overrides
-from pipeline.config.model import Log
+from pipeline.config.model import Log, Loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class Job:
     sources: bool
     shutdown_timeout: float
     checkpoints: str  # a folder of this run, for the next worker to go on where this one stood
+    loop: Loop  # as the supervisor has chosen it
     log: Log
 
     def as_line(self) -> bytes:

@@ -13,12 +13,13 @@ from pathlib import Path
 from pipeline.amqp.link import Generation, Link
 from pipeline.clock import Clock
 from pipeline.config.load import Loaded, Overrides
-from pipeline.config.model import Broker, Log, Runtime
+from pipeline.config.model import Broker, Log, Loop, Runtime
 from pipeline.events import Event, Notice, Summary
 from pipeline.runtime.assembly import Surroundings, declare_first
 from pipeline.runtime.broker import Brokers, brokers
 from pipeline.runtime.idle import until_idle, waiting
 from pipeline.runtime.job import Job
+from pipeline.runtime.loop import choose, run_on
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.prepare import Prepared
 from pipeline.runtime.run import End, Wanted, run, something_still_runs
@@ -51,15 +52,16 @@ class Launch:
 
 def launch(wanted: Launch) -> End:
     """Run to the end, and say what became of everything. Raises `BrokerError`, `TopologyDiffers`, `LifespanError`,
-    `WorkerFailed`."""
+    `WorkerFailed`, and `UsageError` where the event loop that is wanted cannot be had."""
+    loop = choose(wanted.runtime.loop, wanted.emit)
     with ExitStack() as stack:
         at = stack.enter_context(brokers([each.pipeline for each in wanted.plans], wanted.clock))
         if at.embedded is not None:
             wanted.emit(Notice(subject="broker", sentence=_MEMORY_ONLY))
         if wanted.runtime.workers:
             checkpoints = stack.enter_context(tempfile.TemporaryDirectory(prefix="piperun-"))
-            return asyncio.run(_supervise(wanted, at, Path(checkpoints)))
-        return asyncio.run(_run_here(wanted, at))
+            return run_on(loop, _supervise(wanted, at, Path(checkpoints), loop))
+        return run_on(loop, _run_here(wanted, at))
 
 
 _MEMORY_ONLY = "running on the embedded broker, in memory only: what it holds is gone when this ends"
@@ -104,7 +106,7 @@ def _say_what_became(wanted: Launch, at: Brokers, table: Table, started: float) 
     )
 
 
-async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
+async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop) -> End:
     started = wanted.clock.now()
     stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
     run_id = secrets.token_hex(4)
@@ -125,6 +127,7 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path) -> End:
             sources=row == 0,
             shutdown_timeout=wanted.runtime.shutdown_timeout,
             checkpoints=str(checkpoints),
+            loop=loop,
             log=wanted.log,
         )
 

@@ -15,6 +15,7 @@ from pipeline.handlers.signature import CallPlan
 from pipeline.handlers.signature import plan as call_plan
 from pipeline.imports import Importer, ImportProblem
 from pipeline.problems import Problem
+from pipeline.runtime import loop
 from pipeline.runtime.plan import Plan, plan
 from pipeline.sources import check as check_source
 
@@ -45,6 +46,7 @@ def prepare(
     be there. Where the files themselves have errors, what they name is imported, and no more."""
     importer = Importer([*dict.fromkeys(each.folder for each in loaded.handlers), app_dir])
     imports = _Imports(importer, [each for each in loaded.handlers if _wanted(each, only)])
+    imports.problems += loop.check(loaded.loop)
     if loaded.has_errors:
         return (), tuple(imports.problems)
     prepared = tuple(_prepared(number, each, imports, only) for number, each in enumerate(loaded.pipelines))

@@ -21,6 +21,7 @@ from pipeline.problems import render
 from pipeline.runtime.assembly import Surroundings
 from pipeline.runtime.broker import at
 from pipeline.runtime.job import Job
+from pipeline.runtime.loop import choose, run_on
 from pipeline.runtime.prepare import prepare
 from pipeline.runtime.run import End, Wanted, run, something_still_runs
 from pipeline.runtime.stop import GRACE, SIGNALS, Stop, hear
@@ -78,7 +79,7 @@ def main(pipe: int, memory: int) -> int:
             _leave(end)
         return end
 
-    return asyncio.run(work())
+    return run_on(choose(job.loop, emit), work())
 
 
 def _hear_signals() -> None:

@@ -24,7 +24,7 @@ from tests.brokers import BrokerUnderTest
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline, eventually
 
-pytestmark = pytest.mark.usefixtures("both_lines")
+pytestmark = [pytest.mark.usefixtures("both_lines"), pytest.mark.both_loops]
 
 
 def free_port() -> int:

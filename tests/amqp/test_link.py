@@ -21,7 +21,7 @@ from tests.brokers import BrokerUnderTest
 from tests.proxy import Proxy
 from tests.waiting import deadline, eventually
 
-pytestmark = pytest.mark.usefixtures("both_lines")
+pytestmark = [pytest.mark.usefixtures("both_lines"), pytest.mark.both_loops]
 
 
 class Watcher:

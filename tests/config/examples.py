@@ -67,6 +67,7 @@ consumers:
 runtime:
   until: idle
   workers: 2
+  loop: asyncio
   shutdown_timeout: 1m
   log: {format: json, level: debug, bodies: "head:200"}
 """

@@ -47,6 +47,7 @@ def test_an_empty_object_has_the_defaults_of_the_schema() -> None:
     assert pipeline.runtime == Runtime(
         until="stopped",
         workers=0,
+        loop="auto",
         startup="fail",
         shutdown_timeout=25.0,
         lifespan=None,
@@ -66,6 +67,7 @@ def test_the_long_form_of_everything() -> None:
     assert pipeline.runtime == Runtime(
         until="idle",
         workers=2,
+        loop="asyncio",
         startup="fail",
         shutdown_timeout=60.0,
         lifespan=None,
@@ -201,6 +203,12 @@ def test_the_command_line_replaces_the_url_and_nothing_else_of_the_broker() -> N
     assert pipeline.broker.heartbeat == 5
     assert pipeline.broker.tls == Tls(ca_file=Path("/etc/hosts"), cert_file=None, key_file=None, key_password=None)
     assert (pipeline.runtime.until, pipeline.runtime.workers) == ("idle", 2)
+
+
+def test_the_command_line_replaces_keys_of_runtime() -> None:
+    file = "runtime: {workers: 2, loop: uvloop, until: idle, shutdown_timeout: 5s}\n"
+    runtime = pipeline_of(file, overrides=Overrides(loop="asyncio")).runtime
+    assert (runtime.workers, runtime.loop, runtime.until, runtime.shutdown_timeout) == (2, "asyncio", "idle", 5.0)
 
 
 def test_the_heartbeat_of_a_url_wins() -> None:

@@ -22,6 +22,7 @@ JOB = Job(
     sources=False,
     shutdown_timeout=25.0,
     checkpoints="/anywhere/piperun-y",
+    loop="asyncio",
     log=a_log(),
 )
 
@@ -33,7 +34,8 @@ JOB = Job(
         {"overrides": Overrides(broker_url="amqp://app:secret@rabbit/", until="stopped")},
         {"files": (), "broker_urls": (), "only": ()},
         {"checkpoints": "/anywhere/piperun-x", "sources": True, "shutdown_timeout": 0.5},
-        {"log": a_log(format="json", level="debug", bodies=200)},
+        {"log": a_log(format="json", level="debug", bodies=200), "loop": "uvloop"},
+        {"overrides": Overrides(loop="uvloop")},
     ],
     ids=lambda changes: ", ".join(changes),
 )
