@@ -21,7 +21,8 @@ from pipeline.clock import SystemClock
 from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE
 from pipeline.config.build import log_settings
 from pipeline.config.load import Loaded, Overrides
-from pipeline.config.model import Log, LogFormat, LogLevel, Loop
+from pipeline.config.model import Log, LogFormat, LogLevel, Loop, Workers
+from pipeline.config.schema import lookup
 from pipeline.errors import BrokerError, UsageError, innermost
 from pipeline.events import Events
 from pipeline.observe.logs import LogLines, set_up_logging
@@ -50,6 +51,12 @@ def run(
     forever: Annotated[
         bool, typer.Option("--forever", metavar="", help="Run until told to stop, whatever the file says.")
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            "--workers", envvar="PIPERUN_WORKERS", metavar="N|auto", help="So many processes, whatever the file says."
+        ),
+    ] = None,
     loop: Annotated[
         Loop | None, typer.Option("--loop", envvar="PIPERUN_LOOP", help="The event loop, whatever the file says.")
     ] = None,
@@ -87,7 +94,7 @@ def run(
         raise UsageError("--until-idle and --forever contradict each other; keep one")
     until: Literal["idle", "stopped"] | None = "idle" if until_idle else "stopped" if forever else None
     names = tuple(name for each in only or () for name in each.split(",") if name)
-    overrides = Overrides(broker_url=broker, until=until, loop=loop)
+    overrides = Overrides(broker_url=broker, until=until, workers=_workers(workers), loop=loop)
     loaded = read(files, overrides)
     # The settings of files with errors are not known; what is said of them follows the command line alone.
     written = loaded.pipelines[0].runtime.log if loaded.pipelines else log_settings(None)
@@ -192,6 +199,17 @@ def _log(written: Log, form: LogFormat | None, level: LogLevel | None, bodies: s
     if bodies is not None:
         log = replace(log, bodies=_bodies(bodies))
     return log
+
+
+def _workers(text: str | None) -> Workers | None:
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    most: int = lookup("runtime", "workers")["maximum"]
+    if text.isdecimal() and text.isascii() and len(text) < 9 and int(text) <= most:
+        return int(text)
+    raise UsageError(f'--workers is a whole number from 0 to {most}, or auto, not "{text}"')
 
 
 def _bodies(text: str) -> int | None:

@@ -69,7 +69,7 @@ class _Reader:
             text, whole = self.replaced(node)
         except _Unknown:
             return replace(node, value=BROKEN)
-        value = _wanted(text, types(schema)) if whole else text
+        value = _wanted(text, schema) if whole else text
         return replace(node, value=value, text=text)
 
     def replaced(self, node: ScalarNode) -> tuple[str, bool]:
@@ -168,11 +168,13 @@ def why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).lower()
 
 
-def _wanted(text: str, wanted: set[str]) -> Scalar:
-    """A text as what the place wants. A place that takes a text as well as a number keeps the text."""
-    value = scalar(text)
+def _wanted(text: str, schema: Schema) -> Scalar:
+    """A text as what the place wants. A place that takes a text as well as a number keeps the text, unless it is a word
+    such as `auto` that alone may stand there."""
+    wanted, value = types(schema), scalar(text)
     if isinstance(value, bool):
         return value if "boolean" in wanted and "number" not in wanted else text
-    if isinstance(value, int | float) and "string" not in wanted:
+    keeps = "string" in wanted and re.search(schema.get("pattern", ""), text)
+    if isinstance(value, int | float) and not keeps:
         return value if wanted & {"integer", "number"} else text
     return text

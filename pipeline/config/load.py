@@ -12,7 +12,7 @@ from pipeline.config.advice import advise
 from pipeline.config.build import build
 from pipeline.config.document import Document
 from pipeline.config.interpolate import interpolate, why
-from pipeline.config.model import Loop, Pipeline, Until
+from pipeline.config.model import Loop, Pipeline, Until, Workers
 from pipeline.config.nodes import MapNode, ScalarNode, at, objects
 from pipeline.config.nodes import Path as NodePath
 from pipeline.config.owner import owner
@@ -42,12 +42,13 @@ class Overrides:
 
     broker_url: str | None = None
     until: Until | None = None
+    workers: Workers | None = None
     loop: Loop | None = None
 
     @property
     def of_runtime(self) -> dict[str, Any]:
         """What stands in the place of keys of `runtime`."""
-        told = {"until": self.until, "loop": self.loop}
+        told = {"until": self.until, "workers": self.workers, "loop": self.loop}
         return {key: value for key, value in told.items() if value is not None}
 
 
@@ -188,7 +189,7 @@ def _check(root: MapNode, report: Report, overrides: Overrides) -> None:
     settings = Settings(root)
     broker.check(root, report)
     argument_checks.check(settings, report)
-    queues.check(settings, report)
+    queues.check(settings, report, overrides.workers)
     refused.check(settings, report)
     names.check(settings, report)
     dead_letters.check(settings, report)

@@ -148,7 +148,8 @@ class _Mistake:
                 return (
                     "remove the quotes" if quoted and number == plain_number == self.value else f"write {plain_number}"
                 )
-        if isinstance(self.value, bool | int | float) and "string" in wanted and isinstance(self.node, ScalarNode):
+        takes_text = "string" in wanted and "integer" not in wanted
+        if isinstance(self.value, bool | int | float) and takes_text and isinstance(self.node, ScalarNode):
             return f'put it in quotes: "{self.node.text}"'
         if self.value is None and "string" in wanted and isinstance(self.node, ScalarNode):
             return 'a text that begins with "#" needs quotes' if self.key == "routing_key" else None
@@ -212,6 +213,7 @@ class _Mistake:
             return "ambiguous-ack", sentence, "on_success or none"
         legal = options(self.schema)
         hint = did_you_mean(self.value, legal) if isinstance(self.value, str) else None
+        hint = hint or self._type_hint(_wanted(self.schema))  # a number in quotes, where a word may stand as well
         if not isinstance(self.value, str) and isinstance(self.node, ScalarNode) and self.node.text in legal:
             hint = f'put it in quotes: "{self.node.text}"'  # as it is written: 3.10 is the number 3.1
         if self.value is None:

@@ -16,6 +16,7 @@ ExchangeType = Literal["direct", "fanout", "topic", "headers"]
 QueueType = Literal["classic", "quorum", "stream"]
 Startup = Literal["fail", "wait"]
 Until = Literal["idle", "stopped"]
+Workers = int | Literal["auto"]
 Loop = Literal["auto", "asyncio", "uvloop"]
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -199,7 +200,7 @@ class Log:
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     until: Until
-    workers: int
+    workers: Workers
     loop: Loop
     startup: Startup
     shutdown_timeout: float

@@ -2,6 +2,7 @@
 Arguments are the business of `arguments`, names that of `references`."""
 
 from pipeline.config import broker
+from pipeline.config.model import Workers
 from pipeline.config.nodes import Path, ScalarNode, at, key_place, value_place
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
@@ -10,8 +11,8 @@ from pipeline.problems import Place
 NEWEST = "4.3"
 
 
-def check(settings: Settings, report: Report) -> None:
-    """Queues that the broker would refuse, or will."""
+def check(settings: Settings, report: Report, workers: Workers | None) -> None:
+    """Queues that the broker would refuse, or will. `workers` stands in the place of `runtime.workers`."""
     for queue, _ in settings.objects("queues"):
         kind = settings.value("queues", queue, "type")
         if kind in ("quorum", "stream"):
@@ -23,7 +24,7 @@ def check(settings: Settings, report: Report) -> None:
             report.error(
                 "queue-type", _said(settings, queue, "type"), sentence, "broker: amqp://... , or type: classic"
             )
-    _alone(settings, report)
+    _alone(settings, report, workers)
 
 
 def _replicated(settings: Settings, queue: str, kind: str, report: Report) -> None:
@@ -56,21 +57,21 @@ def _transient(settings: Settings, queue: str, report: Report) -> None:
         report.warning("transient-queue", place, sentence, hint)
 
 
-def _alone(settings: Settings, report: Report) -> None:
-    """What belongs to one connection cannot be shared by several processes."""
-    workers = at(settings.root, ("runtime", "workers"))
-    number = workers.value if isinstance(workers, ScalarNode) and type(workers.value) is int else 0
-    for section, kind in (("queues", "queue"), ("consumers", "consumer")) if number > 1 else ():
+def _alone(settings: Settings, report: Report, told: Workers | None) -> None:
+    """What belongs to one connection cannot be shared by several processes. `auto` is how many a machine has, and a
+    file is right or wrong on all of them."""
+    node = at(settings.root, ("runtime", "workers"))
+    workers = told if told is not None else node.value if isinstance(node, ScalarNode) else 0
+    several = workers == "auto" or (type(workers) is int and workers > 1)
+    there = key_place(settings.root, ("runtime", "workers")) if told is None else None
+    who = f"`workers: {workers}` ({there.line}:{there.column})" if there else f"--workers {workers}"
+    for section, kind in (("queues", "queue"), ("consumers", "consumer")) if several else ():
         for name, _ in settings.objects(section):
             written = settings.written(section, name, "exclusive")
             if written and settings.value(section, name, "exclusive") is True:
-                there = key_place(settings.root, ("runtime", "workers"))
-                sentence = (
-                    f'{kind} "{name}" is exclusive to one connection, and `workers: {number}` '
-                    f"({there.line}:{there.column}) makes one in each process"
-                )
-                place = value_place(settings.root, written)
-                report.error("conflicting-keys", place, sentence, "exclusive: false, or workers: 1", there)
+                sentence = f'{kind} "{name}" is exclusive to one connection, and {who} makes one in each process'
+                way = "exclusive: false, or " + ("workers: 1" if there else "--workers 1")
+                report.error("conflicting-keys", value_place(settings.root, written), sentence, way, there)
 
 
 def _said(settings: Settings, queue: str, key: str) -> Place:

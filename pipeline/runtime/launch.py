@@ -22,6 +22,7 @@ from pipeline.runtime.job import Job
 from pipeline.runtime.loop import choose, run_on
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.prepare import Prepared
+from pipeline.runtime.processors import usable
 from pipeline.runtime.run import End, Wanted, run, something_still_runs
 from pipeline.runtime.stop import Stop, on_signals
 from pipeline.runtime.table import Table
@@ -110,8 +111,7 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop)
     started = wanted.clock.now()
     stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
     run_id = secrets.token_hex(4)
-    # Sources run in one worker; without consumers there is nothing for a second one to do.
-    count = wanted.runtime.workers if any(plan.consumers for plan in wanted.plans) else 1
+    count = _how_many(wanted)
 
     def job(row: int) -> Job:
         return Job(
@@ -154,6 +154,19 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop)
         if supervisor.failure is not None:
             raise supervisor.failure
         return end
+
+
+def _how_many(wanted: Launch) -> int:
+    """Sources run in one worker; without consumers there is nothing for a second one to do."""
+    if not any(plan.consumers for plan in wanted.plans):
+        return 1
+    if wanted.runtime.workers != "auto":
+        return wanted.runtime.workers
+    found = usable()
+    many = "1 worker" if found.count == 1 else f"{found.count} workers"
+    sentence = f"`workers: auto` is {many} here, one for each processor that piperun may use: {found.because}"
+    wanted.emit(Notice(subject="pipeline", sentence=sentence))
+    return found.count
 
 
 async def _watched(watch: "_Watch", supervisor: Supervisor) -> End:

@@ -82,3 +82,15 @@ def test_other_errors_go_through_as_they_are() -> None:
     with pytest.raises(UsageError) as raised, run._way_out(loaded(False), None, False):
         raise UsageError("keep one")
     assert not hasattr(raised.value, "__notes__")
+
+
+@pytest.mark.parametrize(("text", "workers"), [(None, None), ("auto", "auto"), ("0", 0), ("256", 256)])
+def test_workers_are_a_number_or_auto(text: str | None, workers: int | str | None) -> None:
+    assert run._workers(text) == workers
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", "257", "1.5", "٣", "9" * 5000])
+def test_what_cannot_be_meant_by_workers_is_told(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        run._workers(text)
+    assert str(raised.value) == f'--workers is a whole number from 0 to 256, or auto, not "{text}"'

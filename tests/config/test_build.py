@@ -207,8 +207,8 @@ def test_the_command_line_replaces_the_url_and_nothing_else_of_the_broker() -> N
 
 def test_the_command_line_replaces_keys_of_runtime() -> None:
     file = "runtime: {workers: 2, loop: uvloop, until: idle, shutdown_timeout: 5s}\n"
-    runtime = pipeline_of(file, overrides=Overrides(loop="asyncio")).runtime
-    assert (runtime.workers, runtime.loop, runtime.until, runtime.shutdown_timeout) == (2, "asyncio", "idle", 5.0)
+    runtime = pipeline_of(file, overrides=Overrides(workers=0, loop="asyncio")).runtime
+    assert (runtime.workers, runtime.loop, runtime.until, runtime.shutdown_timeout) == (0, "asyncio", "idle", 5.0)
 
 
 def test_the_heartbeat_of_a_url_wins() -> None:

@@ -65,10 +65,15 @@ def test_where_anything_may_stand_a_variable_is_text() -> None:
 
 
 def test_a_text_where_a_number_must_stand_is_told_with_the_line_of_the_variable() -> None:
-    answer = answers("runtime: {workers: '${NAME}'}\n", ENVIRONMENT)
+    answer = answers("defaults: {consumers: {prefetch: '${NAME}'}}\n", ENVIRONMENT)
     assert answer.startswith(
-        "pipeline.yaml:1:20: error[wrong-type]: `workers` is a whole number from 0 to 256, this is the text"
+        "pipeline.yaml:1:34: error[wrong-type]: `prefetch` is a whole number from 1 to 65535, this is the text"
     )
+
+
+@pytest.mark.parametrize(("written", "workers"), [("${NUMBER}", 7), ("${N:-auto}", "auto")])
+def test_where_a_number_or_a_word_may_stand_a_variable_is_either(written: str, workers: int | str) -> None:
+    assert pipeline_of(f"runtime: {{workers: '{written}'}}\n", ENVIRONMENT).runtime.workers == workers
 
 
 def test_a_value_from_a_file_is_a_secret_everywhere(tmp_path: Path) -> None:

@@ -200,6 +200,19 @@ def test_until_idle_from_the_command_line_meets_an_endless_source() -> None:
     ]
 
 
+def test_workers_from_the_command_line_meet_an_exclusive_queue() -> None:
+    text = "queues: {q: {exclusive: true}}\nruntime: {workers: 0}\n"
+    several = load([Text(path="a.yaml", text=text)], environment={}, overrides=Overrides(workers="auto"))
+    assert [(problem.sentence, problem.hint) for problem in several.problems] == [
+        (
+            'queue "q" is exclusive to one connection, and --workers auto makes one in each process',
+            "exclusive: false, or --workers 1",
+        )
+    ]
+    text = text.replace("workers: 0", "workers: 4")
+    assert not load([Text(path="a.yaml", text=text)], environment={}, overrides=Overrides(workers=1)).problems
+
+
 def test_a_path_that_is_no_path_is_told_once_and_not_handed_on() -> None:
     loaded = run("queues: {q: {}}\nconsumers: {c: {queue: q, handler: shop.charge}}\n")
     assert [problem.word for problem in loaded.problems] == ["bad-handler-path"]

@@ -35,7 +35,7 @@ JOB = Job(
         {"files": (), "broker_urls": (), "only": ()},
         {"checkpoints": "/anywhere/piperun-x", "sources": True, "shutdown_timeout": 0.5},
         {"log": a_log(format="json", level="debug", bodies=200), "loop": "uvloop"},
-        {"overrides": Overrides(loop="uvloop")},
+        {"overrides": Overrides(workers="auto", loop="uvloop")},
     ],
     ids=lambda changes: ", ".join(changes),
 )

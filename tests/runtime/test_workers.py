@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.embedded import EmbeddedBroker
+from pipeline.runtime.processors import usable
 from tests.brokers import BrokerUnderTest
 from tests.command import Command, Commands
 from tests.waiting import wait_until
@@ -133,6 +134,33 @@ def adds_up(command: Command) -> dict[str, int]:
     assert numbers["delivered"] == sum(ends), last
     assert "in hand" not in numbers, last
     return numbers
+
+
+# As many as there are processors
+
+
+def test_auto_is_as_many_workers_as_there_are_processors(run_piperun: Commands, steps: Path) -> None:
+    many = usable().count
+    command = start(run_piperun, consumer("quick", workers="auto", until="idle"))
+    command.wait_for_line(f"`workers: auto` is {many} worker")
+    assert command.wait() == 0
+    assert len(re.findall(r"worker\.\d+: started as process", command.output)) == many
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to a processor")
+def test_auto_on_one_processor_is_one_worker(run_piperun: Commands, steps: Path) -> None:
+    # Given a command that inherits this process's one processor
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        command = start(run_piperun, consumer("quick", until="idle"), "--workers", "auto")
+    finally:
+        os.sched_setaffinity(0, allowed)
+    command.wait_for_line(
+        "pipeline: `workers: auto` is 1 worker here, one for each processor that piperun may use: it may use 1"
+    )
+    assert command.wait() == 0
+    assert len(re.findall(r"worker\.\d+: started as process", command.output)) == 1
 
 
 # The supervisor dies
