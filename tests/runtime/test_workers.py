@@ -7,6 +7,7 @@ import signal
 import textwrap
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ async def leaves_when_it_stops(body: str, context) -> None:
     print("begins", body, flush=True)
     await context.stopping.wait()
     os._exit(0)
+
+def meets_another(body: str) -> None:
+    (HERE / f"inside.{os.getpid()}").touch()
+    until = time.monotonic() + 60
+    while len(inside := {path.suffix for path in HERE.glob("inside.*")}) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    for other in inside - {f".{os.getpid()}"}:
+        print(os.getpid(), "meets", other.removeprefix("."), flush=True)
 
 def ends_its_child(body: str) -> None:
     fork = multiprocessing.get_context("fork")
@@ -136,7 +145,20 @@ def adds_up(command: Command) -> dict[str, int]:
     return numbers
 
 
-# As many as there are processors
+# Several at once
+
+
+async def test_two_workers_handle_messages_at_the_same_time(
+    broker: BrokerUnderTest, run_piperun: Commands, steps: Path
+) -> None:
+    # Given a handler that blocks its whole process until another one is inside of it as well
+    text = consumer("meets_another", count=2, workers=2, until="idle").replace("handler:", "prefetch: 1, handler:")
+    # When two messages come, then each worker has one of them while the other has the other
+    command = start(run_piperun, text, url=broker.url)
+    assert command.wait() == 0
+    met = re.findall(r"(\d+) meets (\d+)", command.output)
+    assert sorted(met) == sorted({(str(a), str(b)) for a, b in permutations(pids(command) + pids(command, 2))})
+    assert adds_up(command)["done"] == 2
 
 
 def test_auto_is_as_many_workers_as_there_are_processors(run_piperun: Commands, steps: Path) -> None:
