@@ -6,7 +6,7 @@ On a claimed channel deliveries, returns, confirms, settlements and publishes ar
 the client keeps every method that asks and is answered, and the end of the channel."""
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from pipeline.amqp.fast.reading import (
     CHANNEL_CLOSE,
@@ -202,8 +202,7 @@ class Switch(asyncio.StreamReaderProtocol):
     # The socket's own calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._line = transport
+        self._line = cast(asyncio.Transport, transport)  # uvloop's are no heirs of asyncio's
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
