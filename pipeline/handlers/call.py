@@ -22,6 +22,7 @@ from pipeline.outcome import DONE, Done, Outcome, Undecodable, outcome_of
 Output = Callable[[object], Awaitable[None]]
 
 _END = object()
+_GENERATORS = (AsyncGeneratorType, GeneratorType)
 
 
 class Handler(Protocol):
@@ -62,6 +63,12 @@ async def put_out(value: object, output: Output) -> None:
     if was_cancelled():
         raise asyncio.CancelledError
     await output(value)
+
+
+def _returned(value: object) -> Outcome:
+    if was_cancelled():  # what a cancelled handler still returns is not published
+        raise asyncio.CancelledError
+    return Done(value)
 
 
 async def close_generator(closing: Awaitable[None], context: Context, clock: Clock) -> None:
@@ -108,7 +115,10 @@ class _Call:
             return ended_by(error)
         try:
             result = await self._start(*arguments, **keywords)
-            return DONE if result is None else await self._ended(result, context, output)
+            if type(result) in _GENERATORS:
+                await self._put_out_all(result, context, output)
+                return DONE
+            return DONE if result is None else _returned(result)
         except BaseException as error:
             return ended_by(error)
 
@@ -123,7 +133,10 @@ class _Call:
             return ended_by(error)
         try:
             result = await self._start(argument)
-            return DONE if result is None else await self._ended(result, context, output)
+            if type(result) in _GENERATORS:
+                await self._put_out_all(result, context, output)
+                return DONE
+            return DONE if result is None else _returned(result)
         except BaseException as error:
             return ended_by(error)
 
@@ -134,17 +147,11 @@ class _Call:
     async def _made(self, *arguments: object, **keywords: object) -> Any:
         return self._function(*arguments, **keywords)  # only makes the generator: nothing in it runs yet
 
-    async def _ended(self, result: Any, context: Context, output: Output) -> Outcome:
-        kind = type(result)
-        if kind is AsyncGeneratorType:
+    async def _put_out_all(self, result: Any, context: Context, output: Output) -> None:
+        if type(result) is AsyncGeneratorType:
             await self._put_out_each(result, context, output)
-        elif kind is GeneratorType:
-            await self._put_out_each_in_thread(result, context, output)
-        elif was_cancelled():  # what a cancelled handler still returns is not published
-            raise asyncio.CancelledError
         else:
-            return Done(result)
-        return DONE
+            await self._put_out_each_in_thread(result, context, output)
 
     async def _put_out_each(self, values: AsyncGenerator[object, None], context: Context, output: Output) -> None:
         try:

@@ -1,8 +1,8 @@
 """One delivery, as a column: handle, read the outcome, decide, settle. What goes out on the way is confirmed before the
-delivery is acknowledged. Loops, slots and queues are not known here. Hot: `process` and `_handle`."""
+delivery is acknowledged. Loops, slots and queues are not known here. Hot: `process`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, assert_never
 
@@ -68,7 +68,12 @@ class Processor:
         outputs = Outputs(self._outlet, case.delivery) if self._sends else None
         started = self._received(case.message) if self._verbose else 0.0
         try:
-            outcome = await self._handle(case, handler, outputs)
+            # Handle, conclude, settle. Nearly every message needs no more than the first line and the last one, which
+            # is why the steps stand here and not in a coroutine each.
+            run = self._begun(case, handler, outputs)
+            outcome = await run if self._limit is None else await self._limit.within(run)
+            if outcome is not DONE or outputs is not None or self._manual:
+                outcome = await self._concluded(case, outcome, outputs)
             if case.begun:
                 self._settled_by_hand(outcome)
             else:
@@ -88,16 +93,11 @@ class Processor:
         if self._verbose:
             self._done(case.message, started)
 
-    async def _handle(self, case: Case, handler: Handler, outputs: Outputs | None) -> Outcome:
+    def _begun(self, case: Case, handler: Handler, outputs: Outputs | None) -> Coroutine[Any, Any, Outcome]:
         message = case.delivery.message
         if self._manual:
             message.hand_over(partial(self._settle_by_hand, case, outputs))
-        run = handler(message, self._context_for(outputs), self._unwanted if outputs is None else self._output(outputs))
-        # Without a limit there is no coroutine between, which is the plain form of the second.
-        outcome = await run if self._limit is None else await self._limit.within(run)
-        if outcome is DONE and outputs is None and not self._manual:
-            return DONE
-        return await self._concluded(case, outcome, outputs)
+        return handler(message, self._context_for(outputs), self._output(outputs))
 
     async def _concluded(self, case: Case, outcome: Outcome, outputs: Outputs | None) -> Outcome:
         """The same, after what it returned is sent and everything is confirmed."""
@@ -107,7 +107,10 @@ class Processor:
                 return outcome
         match outcome:
             case Done(value):
-                return await self._confirmed(value, outputs)
+                if value is not None and self._consumer.publish is None:
+                    await self._unwanted(value)
+                    value = None
+                return DONE if outputs is None else await self._confirmed(value, outputs)
             case Failed(ChannelGone() as gone):
                 raise gone
             case _:
@@ -115,21 +118,18 @@ class Processor:
                     outputs.forget()  # a handler that was left behind may still try
                 return outcome
 
-    async def _confirmed(self, value: object, outputs: Outputs | None) -> Outcome:
+    async def _confirmed(self, value: object, outputs: Outputs) -> Outcome:
         last = None
-        if value is not None and self._consumer.publish is None:
-            await self._unwanted(value)
-        elif value is not None and outputs is not None:
+        if value is not None:
             try:
                 last = outputs.made(value)
             except BaseException as error:
                 outputs.forget()
                 return ended_by(error)
-        if outputs is not None:
-            try:
-                await outputs.confirmed(last)
-            except PublishError as error:
-                return Failed(error)
+        try:
+            await outputs.confirmed(last)
+        except PublishError as error:
+            return Failed(error)
         return DONE
 
     async def _concluded_by_hand(self, case: Case, outcome: Outcome, outputs: Outputs | None) -> Outcome:
@@ -137,7 +137,7 @@ class Processor:
         who has settled it before."""
         if isinstance(outcome, Done) and outcome.value is not None:
             try:
-                await (self._unwanted if outputs is None else self._output(outputs))(outcome.value)
+                await self._output(outputs)(outcome.value)
             except BaseException as error:
                 outcome = ended_by(error)
         if case.by_hand is not None:
@@ -192,10 +192,8 @@ class Processor:
             told = f"{failure.error_type}: {failure.error}"
             self._notice(f"after it had settled the message the handler ended with {told}; nothing follows from it")
 
-    def _output(self, outputs: Outputs) -> Output:
-        if self._consumer.publish is not None:
-            return outputs.add
-        return self._unwanted
+    def _output(self, outputs: Outputs | None) -> Output:
+        return self._unwanted if outputs is None or self._consumer.publish is None else outputs.add
 
     async def _unwanted(self, value: object) -> None:
         if not self._warned:
