@@ -2,7 +2,6 @@
 the broker has confirmed it, and only then the source hears of it. What a source reads from is not known here."""
 
 import asyncio
-import uuid
 from collections.abc import Callable
 
 from pipeline.amqp.publish import Outgoing, Publisher
@@ -22,8 +21,8 @@ from pipeline.events import (
 from pipeline.ledger import ProducerLedger
 from pipeline.message import Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
-from pipeline.runtime.outgoing import outgoing
-from pipeline.sources.base import Item, Source
+from pipeline.runtime.outgoing import Stamp, outgoing
+from pipeline.sources.base import Item, Source, ids
 
 
 class ProducerRun:
@@ -49,6 +48,8 @@ class ProducerRun:
         self._clock = clock
         self._emit = emit
         self._mask = mask
+        self._stamp = Stamp(producer.publish)
+        self._ids = ids()  # for items that bring none
         self._places = asyncio.Semaphore(producer.max_in_flight)
         self._sending: dict[asyncio.Task[None], str] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -126,7 +127,7 @@ class ProducerRun:
                 self._publisher,
                 out,
                 clock=self._clock,
-                worth_it=lambda: True,  # at a stop `cut_off` ends it
+                worth_it=_always,  # at a stop `cut_off` ends it
                 troubled=self._troubled,
             )
         except (PublishError, GaveUp) as error:
@@ -144,10 +145,13 @@ class ProducerRun:
             self._fail(str(error))
 
     def _outgoing(self, item: Item) -> Outgoing:
+        message_id = item.message_id or next(self._ids)
+        if not (item.headers or item.content_type):
+            return self._stamp.outgoing(item.body, message_id)
         value = item.body if isinstance(item.body, Message) else Message(item.body, content_type=item.content_type)
         if item.headers:
             value.headers = {**item.headers, **value.headers}
-        return outgoing(value, self.producer.publish, message_id=item.message_id or uuid.uuid4().hex)
+        return outgoing(value, self.producer.publish, message_id=message_id)
 
     def _read_result(self) -> None:
         if self._reading is None or self._reading.cancelled():
@@ -173,3 +177,7 @@ class ProducerRun:
 
     def _troubled(self, reason: str, pause: float) -> None:
         self._emit(PublishTroubled(producer=self.producer.name, reason=self._mask(reason), next_attempt=pause))
+
+
+def _always() -> bool:
+    return True

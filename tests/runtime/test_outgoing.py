@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.codec import EncodeError
 from pipeline.message import Message
-from pipeline.runtime.outgoing import outgoing
+from pipeline.runtime.outgoing import Stamp, outgoing
 from tests.models import a_publish
 
 PUBLISH = a_publish(
@@ -126,3 +126,31 @@ def test_headers_are_those_of_the_file_and_its_own_which_win() -> None:
 def test_what_cannot_be_a_body_is_told() -> None:
     with pytest.raises(EncodeError):
         outgoing(object(), PUBLISH, message_id="id-1")
+
+
+# The same, with what `publish` says gathered once
+
+
+@pytest.mark.parametrize("publish", [PUBLISH, a_publish(), a_publish(priority=0, expiration=0.0, mandatory=False)])
+@pytest.mark.parametrize("value", [b"x", "x", {"id": 7}, Message("x"), Message("x", headers={"own": 1}, priority=7)])
+def test_a_stamp_makes_the_same(publish: Any, value: object) -> None:
+    plain = outgoing(value, publish, message_id="id-1")
+    stamped = Stamp(publish).outgoing(value, "id-1")
+    assert (stamped.exchange, stamped.routing_key, stamped.mandatory) == (
+        plain.exchange,
+        plain.routing_key,
+        plain.mandatory,
+    )
+    names = [name for name in Message.__slots__ if name != "_settle"]
+    assert {name: getattr(stamped.message, name) for name in names} == {
+        name: getattr(plain.message, name) for name in names
+    }
+
+
+def test_messages_of_one_stamp_share_no_headers() -> None:
+    stamp = Stamp(PUBLISH)
+    first, second = stamp.outgoing("a", "id-1"), stamp.outgoing("b", "id-2")
+    first.message.headers["own"] = 1
+    assert second.message.headers == {"origin": "file", "region": "eu"}
+    with pytest.raises(EncodeError):
+        stamp.outgoing(object(), "id-3")
