@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.amqp.publish import Outgoing
 from pipeline.errors import (
     ChannelGone,
     ConnectionLost,
@@ -27,11 +28,13 @@ from tests.runtime.stand_ins import (
     NEVER,
     Answer,
     Journal,
+    ScriptedPublisher,
     counts,
     in_time,
     some_turns,
 )
 from tests.runtime.works import Works
+from tests.waiting import deadline
 
 
 def raising(error: BaseException) -> Callable[..., Coroutine[Any, Any, None]]:
@@ -657,3 +660,28 @@ def test_a_message_is_settled_once_and_counted_once_whatever_happens(
             assert works.journal.count("confirmed by invoices") == outputs
 
     asyncio.run(play())
+
+
+class DeadlineKeeper(ScriptedPublisher):
+    """Sets a deadline before it waits for the first time, as for a connection that is not there yet."""
+
+    async def send(self, outgoing: Outgoing, *, timeout: float | None) -> None:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("way", ["reject", "retry"])
+async def test_a_deadline_of_a_copy_does_not_reach_the_handler(way: str) -> None:
+    async def charge(message: Message) -> None:
+        try:
+            await (message.reject() if way == "reject" else message.retry())
+        except BaseException as error:
+            told.append(error)
+
+    told: list[BaseException] = []
+    works = Works(charge, ack="manual")
+    works.settler._publisher = DeadlineKeeper()
+    processing = works.begin(works.delivered())
+    async with asyncio.timeout(deadline(5)):
+        await asyncio.wait({processing})
+    assert [type(each) for each in told] == [TimeoutError]
