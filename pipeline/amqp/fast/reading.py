@@ -3,6 +3,7 @@ returns. Pure; each offset with its paragraph of AMQP 0-9-1 (the specification, 
 what was read, and tables (the client's codec reads those), are not known here. Hot."""
 
 from struct import Struct
+from struct import error as StructError
 from typing import Final
 
 from pipeline.amqp.foreign import table
@@ -38,6 +39,8 @@ CONFIRM: Final = Struct(">BHIIQB")  # a whole confirm but for its end octet
 CONFIRM_LENGTH: Final = CONFIRM.size + 1
 
 _FLAGS = Struct(">H")
+_TABLE_SIZE = Struct(">I")  # 4.2.5.5
+_TIMESTAMP = Struct(">Q")  # 4.2.5.4
 _MORE_FLAGS = 1  # 4.2.6.1: the last bit says that another word of flags follows
 
 # The properties of class basic (1.8.1) in the order of their flags, from bit 15 down.
@@ -53,8 +56,10 @@ Properties = dict[str, str | int | bytes]
 
 def short_string(data: bytes, at: int) -> tuple[str, int]:
     """A short string (4.2.5.3) and where it ends. Octets that are not UTF-8 are read as Latin-1, which has a character
-    for each. Raises `IndexError` where it begins beyond the end."""
+    for each. Raises `IndexError` where it does not end in `data`."""
     end = at + 1 + data[at]
+    if end > len(data):
+        raise IndexError
     octets = data[at + 1 : end]
     try:
         return octets.decode(), end
@@ -69,23 +74,25 @@ def properties(data: bytes, at: int) -> Properties:
     found: Properties = {}
     try:
         _read_properties(data, at, found)
-    except (IndexError, ValueError):
+    except (IndexError, StructError):
         pass
     return found
 
 
 def _read_properties(data: bytes, at: int, found: Properties) -> None:
-    (flags,) = _FLAGS.unpack(data[at : at + 2].rjust(2, b"\0"))
+    (flags,) = _FLAGS.unpack_from(data, at)
     at += 2
     more = flags
     while more & _MORE_FLAGS:  # class basic has no properties there
-        more = int.from_bytes(data[at : at + 2])
+        (more,) = _FLAGS.unpack_from(data, at)
         at += 2
     for flag, name in _TEXTS_BEFORE_HEADERS:
         if flags & flag:
             found[name], at = short_string(data, at)
     if flags & _HEADERS:
-        end = at + 4 + int.from_bytes(data[at : at + 4])
+        end = at + 4 + _TABLE_SIZE.unpack_from(data, at)[0]
+        if end > len(data):
+            raise IndexError
         found["headers"] = data[at:end]
         at = end
     for flag, name in _OCTETS:
@@ -96,7 +103,7 @@ def _read_properties(data: bytes, at: int, found: Properties) -> None:
         if flags & flag:
             found[name], at = short_string(data, at)
     if flags & _TIME:
-        found["timestamp"] = int.from_bytes(data[at : at + 8])
+        (found["timestamp"],) = _TIMESTAMP.unpack_from(data, at)
         at += 8
     for flag, name in _LAST_TEXTS:
         if flags & flag:

@@ -1,6 +1,7 @@
 """A received message that is decoded when somebody asks: the body at once, properties with the first that is read,
 headers with themselves. What it is read from is `reading`'s. Hot: one is made for each delivery."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from pipeline.amqp.convert import DELIVERY_MODES, milliseconds
@@ -49,10 +50,13 @@ class Received(Message):
 
     def _read_properties(self) -> None:
         octets = self._octets
-        self.exchange, at = reading.short_string(octets, 0)
-        self.routing_key, at = reading.short_string(octets, at)
-        found: dict[str, Any] = reading.properties(octets, at + _TO_FLAGS)
-        get = found.get
+        try:
+            self.exchange, at = reading.short_string(octets, 0)
+            self.routing_key, at = reading.short_string(octets, at)
+            found = reading.properties(octets, at + _TO_FLAGS)
+        except IndexError:  # no broker sends that; it must not be the handler that hears of it
+            self.exchange, self.routing_key, found = "", "", {}
+        get: Callable[[str], Any] = found.get
         self._table = get("headers")
         self.content_type = get("content_type")
         self.content_encoding = get("content_encoding")
