@@ -17,6 +17,7 @@ from pipeline.amqp.fast.reading import (
     METHOD_START,
     OUTSIDE_PAYLOAD,
     PAYLOAD_AT,
+    PROPERTIES_AT,
     TAG_AND_REDELIVERED,
 )
 from pipeline.amqp.fast.received import Received
@@ -123,7 +124,7 @@ class Deliveries:
                 break
             kind, channel, size, _, _, body_size = content_header(data, header)
             after = body = header + size + OUTSIDE_PAYLOAD
-            if kind != HEADER or channel != ours or end < body:
+            if kind != HEADER or channel != ours or size < PROPERTIES_AT or end < body:
                 break
             if body_size:
                 if end - body < OUTSIDE_PAYLOAD:
@@ -135,6 +136,8 @@ class Deliveries:
             if not data[header - 1] == data[body - 1] == data[after - 1] == FRAME_END:
                 break
             tag_at = at + METHOD_START.size + length
+            if tag_at + TAG_AND_REDELIVERED.size >= header:
+                break  # it says more than it has: for the client, which complains
             tag, redelivered = tag_and_redelivered(data, tag_at)
             octets = data[tag_at + TAG_AND_REDELIVERED.size : body - 1]
             message = Received(data[body + PAYLOAD_AT : after - 1] if body_size else b"", octets, queue, redelivered)
@@ -144,17 +147,21 @@ class Deliveries:
 
     def _take_frame(self, data: bytes, at: int, after: int) -> int:
         """One frame of a delivery that comes in pieces: cut by the end of a reading, between frames of other channels,
-        or with a body of several frames (4.2.6)."""
+        or with a body of several frames (4.2.6). One that ends too early is left to the client, which complains."""
         payload = at + PAYLOAD_AT
         match data[at]:
             case kind if kind == METHOD:
-                self._method, self._header, self._pieces = None, None, []  # a new method ends what had begun
-                if METHOD_START.unpack_from(data, at)[3] != DELIVER:
+                self._forget()  # a new method ends what had begun
+                if after - at <= METHOD_START.size or METHOD_START.unpack_from(data, at)[3] != DELIVER:
                     return at
                 tag_at = at + METHOD_START.size + data[at + METHOD_START.size - 1]
+                if tag_at + TAG_AND_REDELIVERED.size >= after:
+                    return at
                 self._tag, self._redelivered = TAG_AND_REDELIVERED.unpack_from(data, tag_at)
                 self._method = data[tag_at + TAG_AND_REDELIVERED.size : after]
             case kind if kind == HEADER and self._method is not None and self._header is None:
+                if after - 1 - payload < PROPERTIES_AT:
+                    return at
                 self._header = data[at : after - 1]
                 self._missing = int.from_bytes(data[payload + BODY_SIZE_AT : payload + BODY_SIZE_AT + 8])
                 self._complete_if_whole()
@@ -172,6 +179,9 @@ class Deliveries:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         message = Received(body, self._method + self._header, self._queue, self._redelivered)
         self._batch.append(FastDelivery(message, self, self._tag, self.no_ack))
+        self._forget()
+
+    def _forget(self) -> None:
         self._method, self._header, self._pieces = None, None, []
 
     def taken(self) -> None:
@@ -182,6 +192,7 @@ class Deliveries:
     def gone(self) -> None:
         self.open = False
         self._acks, self._answers = [], []
+        self._forget()
 
     # Out
 

@@ -35,6 +35,7 @@ TAG_AND_REDELIVERED: Final = Struct(">Q?")
 CONTENT_HEADER: Final = Struct(">BHIHHQ")
 BODY_SIZE_AT: Final = 4  # in the payload
 PROPERTY_FLAGS_AT: Final = 12
+PROPERTIES_AT: Final = 14
 CONFIRM: Final = Struct(">BHIIQB")  # a whole confirm but for its end octet
 CONFIRM_LENGTH: Final = CONFIRM.size + 1
 

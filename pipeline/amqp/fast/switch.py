@@ -131,6 +131,11 @@ class Switch(asyncio.StreamReaderProtocol):
             self._shown_life = self._loop.time()
         if at < end:
             self._keep(data[at:], end - at)
+        if not self._in_step and self._claims and self._line is not None:
+            # 4.2.3: over a wrong frame-end a peer ends the connection without another word, and over an unknown type
+            # of frame as well. The client does not look at the end of a heartbeat, and waits for the rest of a frame
+            # that is none: the channels that are ours would wait for ever.
+            self._line.abort()
         if touched:
             self._show_life()
             for claim in touched:
