@@ -2,6 +2,7 @@
 returns. Pure; each offset with its paragraph of AMQP 0-9-1 (the specification, or `x.y` of its XML). What becomes of
 what was read, and tables (the client's codec reads those), are not known here. Hot."""
 
+from functools import lru_cache
 from struct import Struct
 from struct import error as StructError
 from typing import Final
@@ -44,13 +45,13 @@ _TABLE_SIZE = Struct(">I")  # 4.2.5.5
 _TIMESTAMP = Struct(">Q")  # 4.2.5.4
 _MORE_FLAGS = 1  # 4.2.6.1: the last bit says that another word of flags follows
 
+_TEXT, _TABLE, _OCTET, _TIME = range(4)
 # The properties of class basic (1.8.1) in the order of their flags, from bit 15 down.
-_HEADERS = 1 << 13
-_OCTETS = ((1 << 12, "delivery_mode"), (1 << 11, "priority"))
-_TEXTS_BEFORE_HEADERS = ((1 << 15, "content_type"), (1 << 14, "content_encoding"))
-_TEXTS = ((1 << 10, "correlation_id"), (1 << 9, "reply_to"), (1 << 8, "expiration"), (1 << 7, "message_id"))
-_TIME = 1 << 6
-_LAST_TEXTS = ((1 << 5, "type"), (1 << 4, "user_id"), (1 << 3, "app_id"))
+_PROPERTIES = (
+    *(("content_type", _TEXT), ("content_encoding", _TEXT), ("headers", _TABLE), ("delivery_mode", _OCTET)),
+    *(("priority", _OCTET), ("correlation_id", _TEXT), ("reply_to", _TEXT), ("expiration", _TEXT)),
+    *(("message_id", _TEXT), ("timestamp", _TIME), ("type", _TEXT), ("user_id", _TEXT), ("app_id", _TEXT)),
+)
 
 Properties = dict[str, str | int | bytes]
 
@@ -87,28 +88,26 @@ def _read_properties(data: bytes, at: int, found: Properties) -> None:
     while more & _MORE_FLAGS:  # class basic has no properties there
         (more,) = _FLAGS.unpack_from(data, at)
         at += 2
-    for flag, name in _TEXTS_BEFORE_HEADERS:
-        if flags & flag:
+    for name, kind in _present(flags):
+        if kind == _TEXT:
             found[name], at = short_string(data, at)
-    if flags & _HEADERS:
-        end = at + 4 + _TABLE_SIZE.unpack_from(data, at)[0]
-        if end > len(data):
-            raise IndexError
-        found["headers"] = data[at:end]
-        at = end
-    for flag, name in _OCTETS:
-        if flags & flag:
+        elif kind == _OCTET:
             found[name] = data[at]
             at += 1
-    for flag, name in _TEXTS:
-        if flags & flag:
-            found[name], at = short_string(data, at)
-    if flags & _TIME:
-        (found["timestamp"],) = _TIMESTAMP.unpack_from(data, at)
-        at += 8
-    for flag, name in _LAST_TEXTS:
-        if flags & flag:
-            found[name], at = short_string(data, at)
+        elif kind == _TIME:
+            (found[name],) = _TIMESTAMP.unpack_from(data, at)
+            at += 8
+        else:
+            end = at + 4 + _TABLE_SIZE.unpack_from(data, at)[0]
+            if end > len(data):
+                raise IndexError
+            found[name] = data[at:end]
+            at = end
+
+
+@lru_cache(maxsize=1_024)  # a program sends few kinds of messages; asking for each flag was most of the time
+def _present(flags: int) -> tuple[tuple[str, int], ...]:
+    return tuple(each for bit, each in enumerate(_PROPERTIES) if flags & 1 << 15 - bit)
 
 
 def headers(octets: bytes) -> dict[str, object]:

@@ -1,29 +1,52 @@
-"""A received message that is decoded when somebody asks: the body at once, properties with the first that is read,
+"""A received message that is decoded when somebody asks: the body at once, properties with the first that is asked for,
 headers with themselves. What it is read from is `reading`'s. Hot: one is made for each delivery."""
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from pipeline.amqp.convert import DELIVERY_MODES, milliseconds
 from pipeline.amqp.fast import reading
 from pipeline.message import Message
 
-_PROPERTIES: Final = frozenset(
-    {
-        *("app_id", "content_encoding", "content_type", "correlation_id", "delivery_mode", "exchange", "expiration"),
-        *("message_id", "priority", "reply_to", "routing_key", "timestamp", "type", "user_id"),
-    }
-)
 # Between the two short strings of basic.deliver and the property flags: an end octet, a frame header, and what the
 # content header says first.
-_TO_FLAGS = 1 + reading.FRAME_HEADER.size + reading.PROPERTY_FLAGS_AT
+_TO_FLAGS: Final = 1 + reading.FRAME_HEADER.size + reading.PROPERTY_FLAGS_AT
+
+
+def _property(name: str) -> Any:
+    """Stands before the slot of that name. (A `__getattr__` behind the empty slot is asked only once; but that once,
+    which is all that most messages come to, an exception comes first: 3.5 us instead of 0.8 with the reading.)"""
+
+    def get(message: "Received") -> Any:
+        found = message._found
+        return (message._read() if found is None else found).get(name)
+
+    def put(message: "Received", value: object) -> None:
+        found = message._found
+        (message._read() if found is None else found)[name] = value
+
+    return property(get, put)
 
 
 class Received(Message):
-    """A `Message` whose properties stand in slots that are empty at first: reading one comes to `__getattr__`, which
-    fills them. Afterwards they are like any other's."""
+    """A `Message` whose properties are read from the octets when they are asked for, and may be changed like any
+    other's. Copied or pickled it becomes a plain one."""
 
-    __slots__ = ("_octets", "_table")
+    __slots__ = ("_found", "_octets")
+
+    exchange = _property("exchange")
+    routing_key = _property("routing_key")
+    content_type = _property("content_type")
+    content_encoding = _property("content_encoding")
+    delivery_mode = _property("delivery_mode")
+    priority = _property("priority")
+    correlation_id = _property("correlation_id")
+    reply_to = _property("reply_to")
+    expiration = _property("expiration")
+    message_id = _property("message_id")
+    timestamp = _property("timestamp")
+    type = _property("type")
+    user_id = _property("user_id")
+    app_id = _property("app_id")
 
     def __init__(self, body: bytes, octets: bytes, queue: str, redelivered: bool) -> None:
         """`octets`: from the exchange of basic.deliver to the end of the content header's payload."""
@@ -33,40 +56,40 @@ class Received(Message):
         self.attempt = 1
         self._settle = None
         self._octets = octets
+        self._found: dict[str, Any] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _PROPERTIES:
-            self._read_properties()
-        elif name == "headers":
-            if (table := self._table) is None:
-                self.headers = {}
-            else:
-                self.headers = reading.headers(table)
-        elif name == "_table":
-            self._read_properties()
-        else:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-        return object.__getattribute__(self, name)
+    @property
+    def headers(self) -> dict[str, object]:
+        found = self._read() if self._found is None else self._found
+        headers = found.get("headers")
+        if not isinstance(headers, dict):
+            headers = found["headers"] = {} if headers is None else reading.headers(headers)
+        return headers
 
-    def _read_properties(self) -> None:
+    @headers.setter
+    def headers(self, headers: dict[str, object]) -> None:
+        (self._read() if self._found is None else self._found)["headers"] = headers
+
+    def _read(self) -> dict[str, Any]:
         octets = self._octets
+        found: dict[str, Any] = {"exchange": "", "routing_key": ""}
+        self._found = found
         try:
-            self.exchange, at = reading.short_string(octets, 0)
-            self.routing_key, at = reading.short_string(octets, at)
-            found = reading.properties(octets, at + _TO_FLAGS)
+            found["exchange"], at = reading.short_string(octets, 0)
+            found["routing_key"], at = reading.short_string(octets, at)
         except IndexError:  # no broker sends that; it must not be the handler that hears of it
-            self.exchange, self.routing_key, found = "", "", {}
-        get: Callable[[str], Any] = found.get
-        self._table = get("headers")
-        self.content_type = get("content_type")
-        self.content_encoding = get("content_encoding")
-        self.delivery_mode = DELIVERY_MODES.get(get("delivery_mode"))
-        self.priority = get("priority")
-        self.correlation_id = get("correlation_id")
-        self.reply_to = get("reply_to")
-        self.expiration = milliseconds(get("expiration"))
-        self.message_id = get("message_id")
-        self.timestamp = get("timestamp")
-        self.type = get("type")
-        self.user_id = get("user_id")
-        self.app_id = get("app_id")
+            return found
+        found |= reading.properties(octets, at + _TO_FLAGS)
+        found["delivery_mode"] = DELIVERY_MODES.get(found.get("delivery_mode"))
+        found["expiration"] = milliseconds(found.get("expiration"))
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _plain, (self.body, {name: getattr(self, name) for name in _NAMES})
+
+
+_NAMES = [name for name in Message.__slots__ if name not in ("body", "_settle")]
+
+
+def _plain(body: bytes, rest: dict[str, Any]) -> Message:
+    return Message(body, **rest)
