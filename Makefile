@@ -8,7 +8,7 @@ CODE := pipeline tests configs benchmarks
 APT := apt-get install -y --no-install-recommends rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install hello test lint format test-4.3 bench-embedded bench-handling build clean rabbitmq bench-start-up
+.PHONY: help install hello test lint format test-4.3 bench bench-embedded bench-handling bench-start-up build clean rabbitmq
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,9 @@ format: .venv/.installed-dev ## let ruff put the code in order
 test-4.3: .venv/.installed-dev ## the tests again, with RabbitMQ 4.3 in the place of the installed one
 	@tests/rabbitmq_4_3.sh $(BIN)/pytest
 
+bench: .venv/.installed-dev rabbitmq ## measure speed on RabbitMQ, beside other clients; ARGS="--help" says more
+	@$(BIN)/python -m benchmarks.speed $(ARGS)
+
 bench-embedded: .venv/.installed-dev ## measure the embedded broker
 	@$(BIN)/python -m benchmarks.embedded_broker
 
@@ -68,7 +71,7 @@ build: .venv/.installed-dev ## the wheel, in dist/
 	@$(BIN)/python -m pip wheel -q --disable-pip-version-check --no-deps -w dist .
 
 clean: ## remove .venv and everything that was made
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .bench dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The tests start a RabbitMQ of their own from the installed programs. Some packages start a service when they are

@@ -1,0 +1,91 @@
+"""All of it, several times: in each round every peer has its turn with every shape, so that a slow minute of the
+machine does not fall on one of them alone. How many messages a turn takes is learnt in a short run before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from benchmarks.speed.node import Node
+from benchmarks.speed.peers import Peer
+from benchmarks.speed.run import RunError, measure
+from benchmarks.speed.shapes import Shape
+from benchmarks.speed.task import Result
+
+FEW: Final = 1_000  # messages of the short run
+_MANY: Final = 400_000
+_MUCH: Final = 256 * 1024 * 1024  # octets of bodies at most, since RabbitMQ has to hold them all
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One peer with one shape: a result for each round, None where there is none; then `failure` says why."""
+
+    shape: Shape
+    peer: Peer
+    messages: int = 0
+    results: list[Result | None] = field(default_factory=list)
+    failure: str = ""
+
+    @property
+    def good(self) -> list[Result]:
+        return [result for result in self.results if result is not None]
+
+    @property
+    def rates(self) -> list[float | None]:
+        """By round."""
+        return [None if result is None else result.rate for result in self.results]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """`messages` 0: so many as take about `seconds`."""
+
+    rounds: int
+    seconds: float
+    messages: int = 0
+
+
+def measure_all(
+    shapes: Sequence[Shape], peers: Sequence[Peer], node: Node, plan: Plan, tell: Callable[[str], None]
+) -> list[Row]:
+    """A peer that fails is told once, and left alone with that shape from then on."""
+    rows = [
+        Row(shape=shape, peer=peer, messages=plan.messages) for shape in shapes for peer in peers if peer.can(shape)
+    ]
+    if not plan.messages:
+        for row in rows:
+            _calibrate(row, node, plan.seconds, tell)
+    for number in range(1, plan.rounds + 1):
+        for row in rows:
+            result = _attempt(row, node, row.messages, tell)
+            row.results.append(result)
+            if result is not None:
+                tell(f"round {number} of {plan.rounds}: {_name(row)}, {result.rate:,.0f} messages/s")
+    return rows
+
+
+def _calibrate(row: Row, node: Node, seconds: float, tell: Callable[[str], None]) -> None:
+    result = _attempt(row, node, FEW, tell)
+    if result is not None:
+        row.messages = count_for(result.rate, seconds, row.shape.body)
+        tell(f"short run: {_name(row)}, from now on {row.messages:,} messages")
+
+
+def count_for(rate: float, seconds: float, body: int) -> int:
+    """So many messages as take about so long, within what RabbitMQ can hold."""
+    return max(FEW // 2, min(int(rate * seconds), _MANY, _MUCH // body))
+
+
+def _attempt(row: Row, node: Node, messages: int, tell: Callable[[str], None]) -> Result | None:
+    if row.failure:
+        return None
+    try:
+        return measure(row.shape, row.peer, node, messages)
+    except (RunError, RuntimeError, TimeoutError) as error:
+        row.failure = str(error)
+        tell(f"failed: {_name(row)}: {row.failure}")
+        return None
+
+
+def _name(row: Row) -> str:
+    return f"{row.shape.name} {row.peer.name}"
