@@ -75,17 +75,8 @@ class Node:
         queues = self.rabbitmq.list_queues("/")
         return queues.get(IN, 0), queues.get(OUT, 0)
 
-    def consumers(self) -> int:
-        return len(self.rabbitmq.list_consumers("/"))
-
-    def await_consumers(self, number: int, seconds: float) -> float:
-        """Return when so many consume, and what the monotonic clock said then."""
-        end = self._end(seconds)
-        while (seen := self.consumers()) < number:
-            if time.monotonic() > end:
-                raise RuntimeError(f"{seen} of {number} consumers after {seconds:g} s")
-            time.sleep(0.02)
-        return time.monotonic()
+    def consumers(self, vhost: str = "/") -> int:
+        return len(self.rabbitmq.list_consumers(vhost))
 
     def _end(self, seconds: float) -> float:
         return time.monotonic() + seconds

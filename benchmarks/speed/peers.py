@@ -38,6 +38,7 @@ class Peer:
     versions: Callable[[], Mapping[str, str]]
     kinds: tuple[Kind, ...] = _ALL_KINDS
     gather: int = 1  # acks at once
+    stamps: bool = True  # reads the time in a body
 
     def can(self, shape: Shape) -> bool:
         """One that differs from another by its acks alone has nothing to show where there are none to gather."""
@@ -46,8 +47,11 @@ class Peer:
 
 def _piperun(shape: Shape, task: Task, folder: Path) -> Start:
     file = pipelines.write(pipelines.pipeline(shape, task), folder)
-    command = (str(Path(sys.executable).with_name("piperun")), str(file), "--app-dir", str(ROOT))
-    return Start(command=command, environment={})
+    return Start(command=piperun_command(file), environment={})
+
+
+def piperun_command(file: Path) -> tuple[str, ...]:
+    return str(Path(sys.executable).with_name("piperun")), str(file), "--app-dir", str(ROOT)
 
 
 def _module(interpreter: Callable[[], Path], name: str, *arguments: str) -> Callable[[Shape, Task, Path], Start]:
@@ -134,7 +138,7 @@ PEERS: Final = (
     ),
     Peer(name="amqplib", title="Node amqplib", start=_script("amqplib.js"), versions=_npm_versions("amqplib")),
     Peer(name="rascal", title="Node rascal", start=_script("rascal.js"), versions=_npm_versions("rascal")),
-    Peer(name="librabbitmq", title="C librabbitmq", start=_compiled, versions=_c_versions),
+    Peer(name="librabbitmq", title="C librabbitmq", start=_compiled, versions=_c_versions, stamps=False),
     Peer(
         name="librabbitmq-gathered",
         title="C librabbitmq, acks by 50",
@@ -142,5 +146,6 @@ PEERS: Final = (
         versions=_c_versions,
         kinds=("consume", "pipe"),
         gather=50,
+        stamps=False,
     ),
 )

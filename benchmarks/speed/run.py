@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,29 +39,50 @@ def task_of(shape: Shape, peer: Peer, node: Node, messages: int, profile: str = 
     )
 
 
-def measure(shape: Shape, peer: Peer, node: Node, messages: int, *, profile: str = "", patience: float = 60) -> Result:
+def measure(shape: Shape, peer: Peer, node: Node, messages: int, *, profile: str = "", patience: float = 120) -> Result:
     """Fresh queues, filled where the shape consumes; then the program, then what it must have left."""
     task = task_of(shape, peer, node, messages, profile)
     node.prepare(shape.queue_type)
     if shape.kind != "publish":
         node.fill(messages, body=shape.body, persistent=shape.persistent)
     with tempfile.TemporaryDirectory(prefix="piperun-bench-") as folder:
-        output = finished(peer.start(shape, task, Path(folder)), task, Path(folder), patience)
+        start = peer.start(shape, task, Path(folder))
+        with started(start, task, Path(folder)) as process:
+            output = finished(process, Path(folder), patience)
+    found = results(output)
+    if len(found) != 1:
+        raise RunError(f"{len(found)} results instead of one: {output[-1000:].strip()}")
     node.await_counts(0, 0 if shape.kind == "consume" else messages)
-    (result,) = results(output) or [_no_result(peer, output)]
-    return result
+    return found[0]
 
 
-def finished(start: Start, task: Task, folder: Path, patience: float) -> str:
+def finished(process: subprocess.Popen[bytes], folder: Path, patience: float) -> str:
     """Its output. Raises RunError where it fails or does not end in time."""
-    with started(start, task, folder) as process:
-        try:
-            status = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            raise RunError(f"not done within {patience:g} s: {said(folder)[-1000:].strip()}") from None
+    try:
+        status = process.wait(patience)
+    except subprocess.TimeoutExpired:
+        raise RunError(f"not done within {patience:g} s: {said(folder)[-1000:].strip()}") from None
     if status:
         raise RunError(f"status {status}: {said(folder)[-1000:].strip()}")
     return said(folder)
+
+
+def until_consuming(
+    process: subprocess.Popen[bytes],
+    node: Node,
+    folder: Path,
+    *,
+    consumers: int = 1,
+    vhost: str = "/",
+    patience: float = 30,
+) -> float:
+    """Return when RabbitMQ counts so many consumers, and what the monotonic clock said then."""
+    end = time.monotonic() + patience
+    while (seen := node.consumers(vhost)) < consumers:
+        if process.poll() is not None or time.monotonic() > end:
+            raise RunError(f"{seen} of {consumers} consumers: {said(folder)[-1000:].strip()}")
+        time.sleep(0.02)
+    return time.monotonic()
 
 
 def said(folder: Path) -> str:
@@ -92,7 +114,3 @@ def _environment(own: Mapping[str, str], task: Task, folder: Path) -> dict[str, 
     """Nothing of the settings of whoever runs the benchmark."""
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**passed_on, "HOME": str(folder), **own, **task.environment()}
-
-
-def _no_result(peer: Peer, output: str) -> Result:
-    raise RunError(f"{peer.name} ended without a result: {output[-1000:].strip()}")
