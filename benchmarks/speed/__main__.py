@@ -4,47 +4,90 @@ where the figures go. `make bench` runs it."""
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Final
 
-from benchmarks.speed import surroundings, table
+from benchmarks.speed import page, surroundings
+from benchmarks.speed.findings import Findings
+from benchmarks.speed.latency import measure_latency
+from benchmarks.speed.memory import measure_growth, measure_idle
 from benchmarks.speed.node import Node
 from benchmarks.speed.peers import PEERS, Peer
-from benchmarks.speed.rounds import Plan, Row, measure_all
-from benchmarks.speed.shapes import HEADLINE, SHAPES, Shape, named
+from benchmarks.speed.profiling import profile
+from benchmarks.speed.rounds import Plan, measure_all
+from benchmarks.speed.shapes import GROUPS, HEADLINE, SHAPES, named
+from benchmarks.speed.workers import measure_workers
 from tests.rabbitmq_installation import HOW_TO_GET_IT, find_installation
+
+OTHERS: Final = ("latency", "memory", "growth", "workers")
+_BESIDE: Final = ("piperun", "aio-pika", "aio-pika-uvloop")  # in latency, which takes long; `--peer` names others
+_PROFILED: Final = 20_000
+_COLUMNS: Final = """
+piperun is: its rate to that of the other, round by round; µs/msg: CPU time of
+the client; node: that of RabbitMQ; MiB: peak of the client's resident memory
+"""
 
 
 def main() -> None:
     wish = _arguments()
+    if not _shapes_and_others(wish):
+        sys.exit(f"nothing is called {', '.join(wish.shape)}")
     installation = find_installation()
     if installation is None:
         sys.exit(HOW_TO_GET_IT)
     peers, missing = surroundings.present([peer for peer in PEERS if not wish.peer or peer.name in wish.peer])
-    shapes = list(SHAPES) if wish.all else named(tuple(wish.shape or HEADLINE))
     for line in missing:
         _tell(line)
     with Node.start(installation) as node:
-        print(_head(node, peers))
-        plan = Plan(rounds=wish.rounds, seconds=wish.seconds, messages=wish.messages)
-        rows = measure_all(shapes, peers, node, plan, _tell)
-    print(_tables(shapes, rows))
+        if wish.profile:
+            for shape in named(_wanted(wish)):
+                print(profile(shape, node, wish.messages or _PROFILED), end="\n\n")
+            return
+        findings = _measure(wish, peers, missing, node)
+    print(f"{findings.machine}\n{findings.told_versions}")
+    print(_COLUMNS)
+    print("\n\n".join([*(table.as_text() for table in findings.in_full()), *findings.failures()]))
+    if wish.write:
+        page.write(findings)
 
 
 def _arguments() -> argparse.Namespace:
+    names = [peer.name for peer in PEERS]
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
         description="Measure piperun on a private RabbitMQ, beside other clients.",
-        epilog="shapes: " + ", ".join(shape.name for shape in SHAPES),
+        epilog=f"{_list('shapes', [shape.name for shape in SHAPES])}{_list('more', OTHERS)}{_list('peers', names)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = [peer.name for peer in PEERS]
-    parser.add_argument("--shape", action="append", metavar="NAME", help="only these; may be repeated and hold *")
     parser.add_argument(
-        "--peer", action="append", choices=names, metavar="NAME", help=f"only these: {', '.join(names)}"
+        "--shape",
+        action="append",
+        metavar="NAME",
+        help=f"what to measure; may be repeated and hold * (default: {', '.join(HEADLINE)})",
     )
-    parser.add_argument("--all", action="store_true", help="all shapes; takes hours")
-    parser.add_argument("--rounds", type=_count, default=5, help="how often each is measured (default: 5)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of a measurement, about (default: 1.5)")
-    parser.add_argument("--messages", type=int, default=0, help="so many messages each, instead of --seconds")
+    parser.add_argument("--peer", action="append", choices=names, metavar="NAME", help="whom to measure (default: all)")
+    parser.add_argument("--all", action="store_true", help="all shapes and all that is more; takes hours")
+    parser.add_argument("--rounds", type=_count, default=5, metavar="N", help="how often (default: 5)")
+    parser.add_argument("--seconds", type=_length, default=1.5, metavar="S", help="how long each, about (default: 1.5)")
+    parser.add_argument("--messages", type=int, default=0, metavar="N", help="so many each, instead of --seconds")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write docs/performance.md; measures what belongs there unless --shape or --all says something else",
+    )
+    parser.add_argument("--profile", action="store_true", help="profile piperun with these shapes instead")
     return parser.parse_args()
+
+
+def _list(title: str, names: Sequence[str]) -> str:
+    lines, line = [], f"{title}:"
+    for name in names:
+        if len(line) + len(name) > 76:
+            lines.append(line)
+            line = "   "
+        line += f" {name}"
+    return "\n".join([*lines, line]) + "\n"
 
 
 def _count(text: str) -> int:
@@ -54,13 +97,47 @@ def _count(text: str) -> int:
     return count
 
 
-def _head(node: Node, peers: Sequence[Peer]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in surroundings.versions(node, peers).items())
-    return f"{surroundings.machine()}, load {surroundings.load()}\n{versions}\n"
+def _length(text: str) -> float:
+    seconds = float(text)
+    if not 0.05 <= seconds <= 60:
+        raise argparse.ArgumentTypeError("between 0.05 and 60")
+    return seconds
 
 
-def _tables(shapes: Sequence[Shape], rows: Sequence[Row]) -> str:
-    return "\n\n".join(table.of_shape(shape, rows).as_text() for shape in shapes)
+def _wanted(wish: argparse.Namespace) -> list[str]:
+    """Patterns for names of shapes and of what is more."""
+    if wish.all:
+        return ["*"]
+    if wish.shape:
+        return list(wish.shape)
+    return [*HEADLINE, *(name for names in GROUPS.values() for name in names), *OTHERS] if wish.write else [*HEADLINE]
+
+
+def _others(wish: argparse.Namespace) -> list[str]:
+    return [name for name in OTHERS if any(fnmatchcase(name, pattern) for pattern in _wanted(wish))]
+
+
+def _shapes_and_others(wish: argparse.Namespace) -> list[str]:
+    return [*(shape.name for shape in named(_wanted(wish))), *_others(wish)]
+
+
+def _measure(wish: argparse.Namespace, peers: Sequence[Peer], missing: Sequence[str], node: Node) -> Findings:
+    others = _others(wish)
+    beside = [peer for peer in peers if wish.peer or peer.name in _BESIDE]
+    plan = Plan(rounds=wish.rounds, seconds=wish.seconds, messages=wish.messages)
+    load = surroundings.load()
+    return Findings(
+        rows=measure_all(named(_wanted(wish)), peers, node, plan, _tell),
+        latency=measure_latency(beside, node, wish.rounds, wish.messages, _tell) if "latency" in others else (),
+        idle=measure_idle(peers, node, wish.rounds, _tell) if "memory" in others else (),
+        growth=measure_growth(node, wish.rounds, _tell) if "growth" in others else (),
+        workers=measure_workers(node, wish.rounds, wish.messages, _tell) if "workers" in others else (),
+        versions=surroundings.versions(node, peers),
+        machine=f"{surroundings.machine()}, load {load} at the beginning",
+        date=datetime.now(UTC).date().isoformat(),
+        rounds=wish.rounds,
+        missing=missing,
+    )
 
 
 def _tell(line: str) -> None:

@@ -30,7 +30,7 @@ def python() -> Path:
         get = f"{interpreter} -m pip install {' '.join(PYTHON_PACKAGES)}"
         _run(
             [sys.executable, "-m", "venv", "--clear", str(folder)],
-            "no environment for it: apt-get install python3-venv",
+            "no environment can be made: apt-get install python3-venv",
         )
         _run([str(interpreter), "-m", "pip", "install", "-q", "--disable-pip-version-check", *PYTHON_PACKAGES], get)
         done.touch()

@@ -1,6 +1,7 @@
 """What is measured: a shape is one way of using RabbitMQ. Says how messages come and go and what they are made of; who
 does it is a peer's, how often and how long is decided in `rounds`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import product
@@ -59,9 +60,15 @@ def _all() -> tuple[Shape, ...]:
 
 SHAPES: Final = _all()
 HEADLINE: Final = ("consume-100", "publish", "pipe")
+GROUPS: Final = {
+    "Prefetch": ("consume-1", "consume-10", "consume-100", "consume-500", "consume-none"),
+    "4 KiB": ("consume-100-4k", "publish-4k", "pipe-4k"),
+    "Persistent messages, classic queues": ("consume-100-persistent", "publish-persistent", "pipe-persistent"),
+    "Quorum queues": ("consume-100-quorum", "publish-quorum", "pipe-quorum"),
+}
 
 
-def named(patterns: tuple[str, ...]) -> list[Shape]:
+def named(patterns: Sequence[str]) -> list[Shape]:
     """Those whose name one of the patterns (`consume-*`) meets, in the order of the patterns."""
     found = [shape for pattern in patterns for shape in SHAPES if fnmatchcase(shape.name, pattern)]
     return list(dict.fromkeys(found))

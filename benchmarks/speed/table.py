@@ -3,6 +3,7 @@ decided here, too; how they came about is not known."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from benchmarks.speed.figures import Spread, ratio
 from benchmarks.speed.peers import PIPERUN
@@ -41,6 +42,31 @@ def of_shape(shape: Shape, rows: Sequence[Row]) -> Table:
         head=("", "messages/s", "min to max", "piperun is", "µs/msg", "node", "MiB"),
         rows=tuple(_line(row, ours) for row in mine),
     )
+
+
+def overview(title: str, shapes: Sequence[Shape], rows: Sequence[Row]) -> Table:
+    """A column for each shape: thousands of messages a second, and in brackets how many times that piperun does."""
+    found = {(row.shape.name, row.peer.name): row for row in rows if row.good}
+    peers = list(dict.fromkeys(row.peer for row in rows if row.shape in shapes))
+    return Table(
+        title=title,
+        head=("thousands a second", *(shape.name for shape in shapes)),
+        rows=tuple(
+            (
+                peer.title,
+                *(_cell(found.get((shape.name, peer.name)), found.get((shape.name, PIPERUN))) for shape in shapes),
+            )
+            for peer in peers
+        ),
+    )
+
+
+def _cell(row: Row | None, ours: Row | None) -> str:
+    if row is None:
+        return ""
+    rate = f"{median(result.rate for result in row.good) / 1000:.1f}"
+    times = ratio(ours.rates, row.rates) if ours is not None and ours is not row else None
+    return f"{rate} ({times.median:.2f} x)" if times else rate
 
 
 def _line(row: Row, ours: Row | None) -> tuple[str, ...]:
