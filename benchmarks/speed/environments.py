@@ -4,8 +4,8 @@ program. Made once under `.bench/`, which Git does not know. What cannot be had 
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,27 @@ class MissingError(Exception):
     """Its text says what is missing and how to get it."""
 
 
-@cache
+def once(make: Callable[[], Path]) -> Callable[[], Path]:
+    """Remembers a failure, too: several peers share an environment, and a network that is away is asked once."""
+
+    @cache
+    def outcome() -> Path | MissingError:
+        try:
+            return make()
+        except MissingError as error:
+            return error
+
+    @wraps(make)
+    def get() -> Path:
+        found = outcome()
+        if isinstance(found, MissingError):
+            raise found
+        return found
+
+    return get
+
+
+@once
 def python() -> Path:
     """The interpreter of an environment with the Python packages that piperun itself does not use."""
     folder = CACHE / "python"
@@ -37,7 +57,7 @@ def python() -> Path:
     return interpreter
 
 
-@cache
+@once
 def npm() -> Path:
     """The folder `node_modules`."""
     folder = CACHE / "node"
@@ -52,7 +72,7 @@ def npm() -> Path:
     return folder / "node_modules"
 
 
-@cache
+@once
 def c_program() -> Path:
     """The program on librabbitmq, compiled again when its source is newer."""
     source, program = PROGRAMS / "librabbitmq.c", CACHE / "librabbitmq"

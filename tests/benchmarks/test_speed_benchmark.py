@@ -1,6 +1,7 @@
 """The benchmark of speed still runs on RabbitMQ: the command with the few messages that a test has time for, and the
 refusal to give a figure where messages are missing. How fast anything is, nobody asserts."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -125,11 +126,25 @@ def test_a_peer_that_cannot_be_had_is_left_out_with_the_way_to_get_it(monkeypatc
     assert told == ["Node amqplib is left out: node and npm are not installed: apt-get install nodejs npm"]
 
 
+def test_a_failure_is_not_tried_again() -> None:
+    tried: list[str] = []
+
+    @environments.once
+    def broken() -> Path:
+        tried.append("broken")
+        raise MissingError("no network")
+
+    for _ in range(2):
+        with pytest.raises(MissingError, match="no network"):
+            broken()
+    assert tried == ["broken"]
+
+
 def test_an_installation_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environments, "CACHE", tmp_path)
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(MissingError, match=r"apt-get install python3-venv \(status 1\)"):
-        environments.python.__wrapped__()
+        inspect.unwrap(environments.python)()
 
 
 @pytest.mark.usefixtures("rabbitmq_installation")
