@@ -3,10 +3,10 @@ where the figures go. `make bench` runs it."""
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, TypeVar
 
 from benchmarks.speed import page, surroundings
 from benchmarks.speed.findings import Findings
@@ -19,6 +19,8 @@ from benchmarks.speed.rounds import Plan, measure_all
 from benchmarks.speed.shapes import GROUPS, HEADLINE, SHAPES, named
 from benchmarks.speed.workers import measure_workers
 from tests.rabbitmq_installation import HOW_TO_GET_IT, find_installation
+
+T = TypeVar("T")
 
 OTHERS: Final = ("latency", "memory", "growth", "workers")
 _BESIDE: Final = ("piperun", "aio-pika", "aio-pika-uvloop")  # in latency, which takes long; `--peer` names others
@@ -36,7 +38,7 @@ def main() -> None:
     installation = find_installation()
     if installation is None:
         sys.exit(HOW_TO_GET_IT)
-    peers, missing = surroundings.present([peer for peer in PEERS if not wish.peer or peer.name in wish.peer])
+    peers, missing = surroundings.present([peer for peer in PEERS if _is_wanted(peer, wish)])
     for line in missing:
         _tell(line)
     with Node.start(installation) as node:
@@ -66,7 +68,13 @@ def _arguments() -> argparse.Namespace:
         metavar="NAME",
         help=f"what to measure; may be repeated and hold * (default: {', '.join(HEADLINE)})",
     )
-    parser.add_argument("--peer", action="append", choices=names, metavar="NAME", help="whom to measure (default: all)")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        choices=names,
+        metavar="NAME",
+        help="whom to measure (default: all but piperun-plain)",
+    )
     parser.add_argument("--all", action="store_true", help="all shapes and all that is more; takes hours")
     parser.add_argument("--rounds", type=_count, default=5, metavar="N", help="how often (default: 5)")
     parser.add_argument("--seconds", type=_length, default=1.5, metavar="S", help="how long each, about (default: 1.5)")
@@ -113,6 +121,10 @@ def _wanted(wish: argparse.Namespace) -> list[str]:
     return [*HEADLINE, *(name for names in GROUPS.values() for name in names), *OTHERS] if wish.write else [*HEADLINE]
 
 
+def _is_wanted(peer: Peer, wish: argparse.Namespace) -> bool:
+    return peer.name in wish.peer if wish.peer else peer.usual
+
+
 def _others(wish: argparse.Namespace) -> list[str]:
     return [name for name in OTHERS if any(fnmatchcase(name, pattern) for pattern in _wanted(wish))]
 
@@ -125,18 +137,29 @@ def _measure(wish: argparse.Namespace, peers: Sequence[Peer], missing: Sequence[
     others = _others(wish)
     beside = [peer for peer in peers if wish.peer or peer.name in _BESIDE]
     plan = Plan(rounds=wish.rounds, seconds=wish.seconds, messages=wish.messages)
+    told = list(missing)
     load = surroundings.load()
+
+    def unless_it_fails(name: str, measure: Callable[[], Sequence[T]]) -> Sequence[T]:
+        """What was measured before is not lost."""
+        try:
+            return measure() if name in others else ()
+        except (RuntimeError, TimeoutError) as error:
+            told.append(f"{name} was not measured: {error}")
+            _tell(told[-1])
+            return ()
+
     return Findings(
         rows=measure_all(named(_wanted(wish)), peers, node, plan, _tell),
-        latency=measure_latency(beside, node, wish.rounds, wish.messages, _tell) if "latency" in others else (),
-        idle=measure_idle(peers, node, wish.rounds, _tell) if "memory" in others else (),
-        growth=measure_growth(node, wish.rounds, _tell) if "growth" in others else (),
-        workers=measure_workers(node, wish.rounds, wish.messages, _tell) if "workers" in others else (),
+        latency=unless_it_fails("latency", lambda: measure_latency(beside, node, wish.rounds, wish.messages, _tell)),
+        idle=unless_it_fails("memory", lambda: measure_idle(peers, node, wish.rounds, _tell)),
+        growth=unless_it_fails("growth", lambda: measure_growth(node, wish.rounds, _tell)),
+        workers=unless_it_fails("workers", lambda: measure_workers(node, wish.rounds, wish.messages, _tell)),
         versions=surroundings.versions(node, peers),
         machine=f"{surroundings.machine()}, load {load} at the beginning",
         date=datetime.now(UTC).date().isoformat(),
         rounds=wish.rounds,
-        missing=missing,
+        missing=told,
     )
 
 

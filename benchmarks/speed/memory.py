@@ -21,7 +21,7 @@ from benchmarks.speed.task import Task
 QUEUES: Final = (1, 10, 100, 1000)
 _SHAPE: Final = Shape(kind="consume")
 _REST: Final = 1.0  # seconds from the last consumer's start to the look at the memory
-_PATIENCE: Final = 120
+_PATIENCE: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from benchmarks.speed import environments, pipelines
 from benchmarks.speed.environments import PROGRAMS, ROOT
 from benchmarks.speed.shapes import Shape
 from benchmarks.speed.task import Kind, Task
+from pipeline.amqp.self_check import PLAIN_BY_HAND
 
 PIPERUN: Final = "piperun"
 _ALL_KINDS: Final[tuple[Kind, ...]] = ("consume", "publish", "pipe")
@@ -39,6 +40,7 @@ class Peer:
     kinds: tuple[Kind, ...] = _ALL_KINDS
     gather: int = 1  # acks at once
     stamps: bool = True  # reads the time in a body
+    usual: bool = True  # else measured only when it is named
 
     def can(self, shape: Shape) -> bool:
         """One that differs from another by its acks alone has nothing to show where there are none to gather."""
@@ -48,6 +50,10 @@ class Peer:
 def _piperun(shape: Shape, task: Task, folder: Path) -> Start:
     file = pipelines.write(pipelines.pipeline(shape, task), folder)
     return Start(command=piperun_command(file), environment={})
+
+
+def _piperun_on_the_plain_line(shape: Shape, task: Task, folder: Path) -> Start:
+    return replace(_piperun(shape, task, folder), environment={PLAIN_BY_HAND: "1"})
 
 
 def piperun_command(file: Path) -> tuple[str, ...]:
@@ -112,6 +118,13 @@ def _said(*words: str) -> str:
 
 PEERS: Final = (
     Peer(name=PIPERUN, title="piperun", start=_piperun, versions=_own_versions("piperun", "aio-pika", "aiormq")),
+    Peer(
+        name="piperun-plain",
+        title="piperun, plain line",
+        start=_piperun_on_the_plain_line,
+        versions=_own_versions("piperun", "aio-pika", "aiormq"),
+        usual=False,
+    ),
     Peer(
         name="aio-pika",
         title="aio-pika",

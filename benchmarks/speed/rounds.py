@@ -7,7 +7,7 @@ from typing import Final
 
 from benchmarks.speed.node import Node
 from benchmarks.speed.peers import Peer
-from benchmarks.speed.run import RunError, measure
+from benchmarks.speed.run import measure
 from benchmarks.speed.shapes import Shape
 from benchmarks.speed.task import Result
 
@@ -81,7 +81,7 @@ def _attempt(row: Row, node: Node, messages: int, tell: Callable[[str], None]) -
         return None
     try:
         return measure(row.shape, row.peer, node, messages)
-    except (RunError, RuntimeError, TimeoutError) as error:
+    except (RuntimeError, TimeoutError) as error:
         row.failure = str(error)
         tell(f"failed: {_name(row)}: {row.failure}")
         return None

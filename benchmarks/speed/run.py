@@ -18,7 +18,7 @@ _OUTPUT = "output.txt"
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TMPDIR")
 
 
-class RunError(Exception):
+class RunError(RuntimeError):
     """A program did not do what it was told; the text says which, and what it said."""
 
 

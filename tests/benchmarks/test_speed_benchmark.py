@@ -5,10 +5,12 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from benchmarks.speed import __main__ as command_line
 from benchmarks.speed import environments, surroundings
 from benchmarks.speed.environments import MissingError
 from benchmarks.speed.latency import WAYS, measure_latency
@@ -25,7 +27,7 @@ from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline
 
 ROOT = Path(__file__).parents[2]
-PIPERUN, PLAIN = PEERS[:2]
+PIPERUN, ON_THE_PLAIN_LINE, PLAIN = PEERS[:3]
 FEW = 50
 
 
@@ -40,7 +42,7 @@ def node(rabbitmq: PrivateRabbitMQ) -> Iterator[Node]:
     node.prepare("classic")
 
 
-@pytest.mark.parametrize("peer", [PIPERUN, PLAIN], ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", [PIPERUN, ON_THE_PLAIN_LINE, PLAIN], ids=lambda peer: peer.name)
 @pytest.mark.parametrize(
     "shape", [*named(HEADLINE), *named(["consume-none", "pipe-4k-quorum"])], ids=lambda shape: shape.name
 )
@@ -109,6 +111,22 @@ def test_workers_are_measured_together(node: Node) -> None:
     one, two = measure_workers(node, 1, FEW, silent)
     assert (one.workers, two.workers) == (1, 2)
     assert one.rates[0] > 0 and two.rates[0] > 0
+
+
+def test_what_cannot_be_measured_does_not_take_the_rest_along(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def failing(*_: object) -> None:
+        raise RunError("2 of 1000 consumers")
+
+    words = "--shape publish --shape growth --peer aio-pika --messages 50 --rounds 1"
+    monkeypatch.setattr(command_line, "measure_growth", failing)
+    monkeypatch.setattr(Node, "start", lambda _: nullcontext(node))
+    monkeypatch.setattr("sys.argv", ["speed", *words.split()])
+    command_line.main()
+    said = capsys.readouterr()
+    assert "growth was not measured: 2 of 1000 consumers" in said.err
+    assert "\naio-pika " in said.out
 
 
 def test_a_profile_names_functions_of_piperun(node: Node) -> None:
