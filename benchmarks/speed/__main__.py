@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from textwrap import fill
 from typing import Final, TypeVar
 
 from benchmarks.speed import page, surroundings
@@ -47,7 +48,7 @@ def main() -> None:
                 print(profile(shape, node, wish.messages or _PROFILED), end="\n\n")
             return
         findings = _measure(wish, peers, missing, node)
-    print(f"{findings.machine}\n{findings.told_versions}")
+    print(fill(findings.machine, 80), fill(findings.told_versions, 80), sep="\n")
     print(_COLUMNS)
     print("\n\n".join([*(table.as_text() for table in findings.in_full()), *findings.failures()]))
     if wish.write:

@@ -154,7 +154,7 @@ PEERS: Final = (
     Peer(name="librabbitmq", title="C librabbitmq", start=_compiled, versions=_c_versions, stamps=False),
     Peer(
         name="librabbitmq-gathered",
-        title="C librabbitmq, acks by 50",
+        title="C, acks by 50",
         start=_compiled,
         versions=_c_versions,
         kinds=("consume", "pipe"),
