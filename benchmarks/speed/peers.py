@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
@@ -85,7 +85,13 @@ def _here() -> Path:
 
 
 def _own_versions(*packages: str) -> Callable[[], Mapping[str, str]]:
-    return lambda: {package: version(package) for package in packages}
+    """Of those that are there: piperun takes uvloop where it finds it."""
+
+    def ask() -> Mapping[str, str]:
+        there = {distribution.name: distribution.version for distribution in distributions()}
+        return {package: there[package] for package in packages if package in there}
+
+    return ask
 
 
 def _other_versions(*packages: str) -> Callable[[], Mapping[str, str]]:
@@ -117,12 +123,14 @@ def _said(*words: str) -> str:
 
 
 PEERS: Final = (
-    Peer(name=PIPERUN, title="piperun", start=_piperun, versions=_own_versions("piperun", "aio-pika", "aiormq")),
+    Peer(
+        name=PIPERUN, title="piperun", start=_piperun, versions=_own_versions("piperun", "aio-pika", "aiormq", "uvloop")
+    ),
     Peer(
         name="piperun-plain",
         title="piperun, plain line",
         start=_piperun_on_the_plain_line,
-        versions=_own_versions("piperun", "aio-pika", "aiormq"),
+        versions=_own_versions("piperun", "aio-pika", "aiormq", "uvloop"),
         usual=False,
     ),
     Peer(
