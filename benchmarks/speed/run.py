@@ -52,8 +52,14 @@ def measure(shape: Shape, peer: Peer, node: Node, messages: int, *, profile: str
     found = results(output)
     if len(found) != 1:
         raise RunError(f"{len(found)} results instead of one: {output[-1000:].strip()}")
-    node.await_counts(0, 0 if shape.kind == "consume" else messages)
+    node.await_counts(0 if shape.kind == "consume" else messages, returned=_forgotten(shape))
     return found[0]
+
+
+def _forgotten(shape: Shape) -> int:
+    """Acks that RabbitMQ 3.10 may not carry out: on a quorum queue the last ones of a channel that is closed right
+    behind them, in order and with an answer. Seen with every client that leaves at once, the one in C included."""
+    return shape.prefetch if shape.queue_type == "quorum" else 0
 
 
 def finished(process: subprocess.Popen[bytes], folder: Path, patience: float) -> str:

@@ -50,7 +50,7 @@ def _rate(workers: int, node: Node, messages: int) -> float:
         file = pipelines.write(pipelines.working(node.url, workers), Path(folder))
         with started(Start(command=piperun_command(file), environment={}), task, Path(folder)) as process:
             parts = results(finished(process, Path(folder), _PATIENCE))
-    node.await_counts(0, 0)
+    node.await_counts(0)
     seconds = max(part.last for part in parts) - min(part.first for part in parts)
     return sum(part.messages for part in parts) / seconds
 
