@@ -4,7 +4,8 @@ Hot: `send` and what it calls run once per message."""
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import cast
 
 from aiormq.channel import Channel as ClientChannel
@@ -25,6 +26,16 @@ _LOOK_AT_BLOCKED = 0.25  # seconds
 _MOST_SUSPECTS = 4_096  # more than are ever in flight; forgetting one costs another round of suspicion, no more
 
 
+class _Waiting:
+    """A message that is not on its way yet. `entered` becomes what its outlet answers with; cancelled, it has gone."""
+
+    __slots__ = ("entered", "outgoing")
+
+    def __init__(self, outgoing: Outgoing, entered: "asyncio.Future[Awaitable[None]]") -> None:
+        self.outgoing = outgoing
+        self.entered = entered
+
+
 class Publisher:
     """Lives in one link. Each destination has a channel of its own, so that messages to one place keep their order and
     a refusal reaches few others; when `channels` are in use, destinations share them. At most `window` messages are
@@ -35,10 +46,12 @@ class Publisher:
         self._clock = clock
         self._emit = emit
         self._channels = channels
-        self._places = asyncio.Semaphore(window)
+        self._places = window
+        self._place_free = asyncio.Event()
         self._outlets: dict[Destination, Outlet] = {}
-        self._entrance = asyncio.Lock()
-        self._at_entrance = 0
+        self._waiting: deque[_Waiting] = deque()
+        self._usher: asyncio.Task[None] | None = None
+        self._apart: set[asyncio.Task[None]] = set()
         self._generation: Generation | None = None
         self._ready = asyncio.Event()
         self._suspects: set[str] = set()
@@ -68,12 +81,9 @@ class Publisher:
             raise ValueError("a message is stamped with its message_id before it is sent")
         self.outstanding += 1
         try:
-            outlet = self._free_outlet(outgoing)
-            if outlet is None:
-                outlet = await self._waited_for(outgoing, timeout)
-            else:
-                await self._places.acquire()  # there is one: nothing is waited for
-            await outlet.send(outgoing)
+            # Nearly every message finds an outlet that is free. It does not go past those who wait.
+            outlet = None if self._waiting else self._free_outlet(outgoing)
+            await (await self._waited_for(outgoing, timeout) if outlet is None else self._enter(outgoing, outlet))
         except Suspicious as error:
             self._suspect(str(outgoing.message.message_id))
             raise ConnectionLost(str(error)) from None
@@ -83,11 +93,11 @@ class Publisher:
         finally:
             self.outstanding -= 1
 
-    # Finding a channel
+    # Entering
 
     def _free_outlet(self, outgoing: Outgoing) -> Outlet | None:
-        """Without waiting, which is how nearly every message finds it; not past those who wait."""
-        if self._at_entrance or self._generation is None or self._generation.blocked or self._places.locked():
+        generation = self._generation
+        if generation is None or generation.blocked or not self._places:
             return None
         message_id = str(outgoing.message.message_id)
         outlet = self._outlets.get(self._destination(outgoing))
@@ -95,24 +105,98 @@ class Publisher:
             return None
         return None if outlet.carries(message_id) or message_id in self._suspects else outlet
 
-    async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> Outlet:
-        """An outlet and one of the places, for one message after the other. Raises `NotConnected`."""
-        message_id = str(outgoing.message.message_id)
-        self._at_entrance += 1
+    def _enter(self, outgoing: Outgoing, outlet: Outlet) -> Awaitable[None]:
+        self._places -= 1
+        return outlet.send(outgoing)
+
+    def _answered(self) -> None:
+        """What an outlet calls once for each message that entered."""
+        self._places += 1
+        self._place_free.set()
+
+    # Waiting
+
+    async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> Awaitable[None]:
+        """The message is on its way, after all those who waited before it. Raises `NotConnected`."""
+        waiting = _Waiting(outgoing, asyncio.get_running_loop().create_future())
+        self._wait(waiting)
         try:
             async with self._clock.deadline(timeout):
-                while True:
-                    async with self._entrance:
-                        await self._places.acquire()
-                        outlet = await self._outlet_or_give_up_place(outgoing)
-                        if not outlet.carries(message_id):
-                            return outlet
-                        self._places.release()
-                    await outlet.answered(message_id)
+                return await waiting.entered
         except TimeoutError:
+            if waiting.entered.done() and not waiting.entered.cancelled():
+                return waiting.entered.result()  # it went at the last moment
             raise NotConnected(f"nothing was sent within {timeout:g} s: {self._obstacle}") from None
         finally:
-            self._at_entrance -= 1
+            if self._usher is not None and all(each.entered.done() for each in self._waiting):
+                self._usher.cancel()  # it may wait for what nobody needs any more
+                self._usher = None
+                self._waiting.clear()
+
+    def _wait(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        if self._usher is None:
+            self._usher = asyncio.create_task(self._let_in())
+
+    async def _let_in(self) -> None:
+        """One for all who wait, so that they go in their order, and without a turn of the loop between two who need not
+        wait: with a turn for each the queue would never get shorter while as many come as go."""
+        while self._waiting:
+            first = self._waiting[0]
+            if first.entered.done():
+                self._waiting.popleft()  # its sender has gone
+                continue
+            try:
+                outlet = self._free_outlet(first.outgoing) or await self._one_step_towards(first)
+                if outlet is None or first.entered.done() or self._waiting[0] is not first:
+                    continue
+                self._waiting.popleft()
+                first.entered.set_result(self._enter(first.outgoing, outlet))
+            except ConnectionLost:
+                continue
+            except Exception as error:  # what `send` of an outlet raises at once
+                if not first.entered.done():
+                    first.entered.set_exception(error)
+        self._usher = None
+
+    async def _one_step_towards(self, waiting: _Waiting) -> Outlet | None:
+        """Wait for the first thing that is missing. The outlet, where that is its own."""
+        message_id = str(waiting.outgoing.message.message_id)
+        if not self._places:
+            self._place_free.clear()
+            await self._place_free.wait()  # ends with an answer, or with all channels
+            return None
+        await self._ready.wait()  # ends with the link's next generation
+        generation = self._generation
+        assert generation is not None
+        try:
+            await generation.unblocked()
+            if message_id in self._suspects:
+                return await self._open(generation, alone=True)
+            outlet = await self._outlet(waiting.outgoing, generation)
+        except ConnectionLost:
+            # Asked with a wait: the client may know of the end before `generation` can, which needs a turn of the
+            # loop, and a loop here without one would never give it that.
+            if await generation.is_over():
+                self._forget(generation)
+            return None
+        if outlet.carries(message_id):
+            self._wait_apart(waiting, outlet)
+        elif not outlet.free:
+            await outlet.until_free()
+        return None
+
+    def _wait_apart(self, waiting: _Waiting, outlet: Outlet) -> None:
+        """For the answer to another message of the same id: that is no reason for all others to wait."""
+
+        async def wait() -> None:
+            await outlet.answered(str(waiting.outgoing.message.message_id))
+            self._wait(waiting)
+
+        self._waiting.popleft()
+        task = asyncio.create_task(wait())
+        self._apart.add(task)
+        task.add_done_callback(self._apart.discard)
 
     @property
     def _obstacle(self) -> str:
@@ -124,31 +208,7 @@ class Publisher:
             return "the broker, or the network before it, takes nothing more from the connection for now"
         return "too many messages wait for their confirms"
 
-    async def _outlet_or_give_up_place(self, outgoing: Outgoing) -> Outlet:
-        try:
-            while True:
-                await self._ready.wait()  # ends with the link's next generation, or with the deadline
-                generation = self._generation
-                assert generation is not None
-                try:
-                    await generation.unblocked()
-                    outlet = await self._outlet(outgoing, generation)
-                    while not (outlet.free or outlet.closed):
-                        await outlet.until_free()
-                    if not outlet.closed:
-                        return outlet
-                except ConnectionLost:
-                    # Asked with a wait: the client may know of the end before `generation` can, which needs a turn of
-                    # the loop, and a loop here without one would never give it that.
-                    if await generation.is_over():
-                        self._forget(generation)
-        except BaseException:
-            self._places.release()
-            raise
-
     async def _outlet(self, outgoing: Outgoing, generation: Generation) -> Outlet:
-        if outgoing.message.message_id in self._suspects:
-            return await self._open(generation, alone=True)
         self._outlets = {destination: outlet for destination, outlet in self._outlets.items() if not outlet.closed}
         destination = self._destination(outgoing)
         if destination not in self._outlets:
@@ -159,10 +219,10 @@ class Publisher:
         opened = await generation.channel(confirms=True)
         channel = cast(ClientChannel, await opened.get_underlay_channel())
         if generation.switch is not None:
-            outlet = FastOutlet(channel, generation.switch, alone=alone, answered=self._places.release)
+            outlet = FastOutlet(channel, generation.switch, alone=alone, answered=self._answered)
             if generation.switch.claim(channel.number, outlet):
                 return outlet
-        return PlainOutlet(channel, alone=alone, answered=self._places.release)
+        return PlainOutlet(channel, alone=alone, answered=self._answered)
 
     def _destination(self, outgoing: Outgoing) -> Destination:
         # The default exchange is many places: a queue each.
