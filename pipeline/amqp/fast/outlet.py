@@ -119,6 +119,8 @@ class FastOutlet:
         """Frame by frame, as the socket takes them: the body is in memory once, and in the socket's buffer never as a
         whole. Nobody else publishes on this channel meanwhile, see `free`: content may not be interrupted (4.2.6)."""
         try:
+            if self.closed:  # since `send`, in whose turn of the loop this has not begun
+                return
             self._write(octets)
             for frame in writing.long_body(self._number, body, frame_max=self._frame_max):
                 await self._switch.room()  # ends with the line at the latest
@@ -155,6 +157,8 @@ class FastOutlet:
 
     def _confirmed(self, number: int, *, multiple: bool, taken: bool) -> None:
         if multiple:
+            # 0 means all that are outstanding (basic.ack, 1.8.3.15), and beyond the last there are none.
+            number = min(number or self._last, self._last)
             for each in range(self._lowest, number):
                 self._answer(each, taken=taken)
         self._answer(number, taken=taken)
@@ -192,10 +196,10 @@ class FastOutlet:
                 self._returning = None
                 if int.from_bytes(data[payload : payload + 4]) != reading.RETURN:
                     return at
-                self._returning, _ = reading.short_string(data, payload + 4 + 2)  # after the reply code
+                self._returning = _reply_text(data[payload + 4 : after - 1])
             case reading.HEADER if self._returning is not None:
                 found = reading.properties(data[payload : after - 1], reading.PROPERTY_FLAGS_AT)
-                number = self._ids.get(str(found.get("message_id")))
+                number = self._ids.get(str(found.get("message_id", "")))
                 if number is not None:
                     self._in_flight[number].returned = self._returning
             case reading.BODY if self._returning is not None:
@@ -223,3 +227,11 @@ class FastOutlet:
         in_flight = len(self._in_flight)
         for number, message in list(self._in_flight.items()):
             self._end(number, ended(error, message.outgoing, in_flight=in_flight))
+
+
+def _reply_text(arguments: bytes) -> str:
+    """Of basic.return: behind the reply code."""
+    try:
+        return reading.short_string(arguments, 2)[0]
+    except IndexError:
+        return "returned"  # no broker sends that; the message has come back all the same
