@@ -224,6 +224,9 @@ class FastOutlet:
         """With the client's reason, some turns of the loop after `gone`."""
         error = asyncio.CancelledError() if closing.cancelled() else closing.exception()
         self.gone()
+        for number, message in list(self._in_flight.items()):
+            if message.returned is not None:  # it has had its answer, but for the confirm
+                self._end(number, unroutable(message.outgoing, message.returned))
         in_flight = len(self._in_flight)
         for number, message in list(self._in_flight.items()):
             self._end(number, ended(error, message.outgoing, in_flight=in_flight))

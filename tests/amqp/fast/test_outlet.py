@@ -334,6 +334,16 @@ async def test_one_in_flight_when_the_broker_closes_the_channel_is_the_guilty_on
         assert "NOT_FOUND - no exchange 'e'" in str(error)
 
 
+async def test_what_had_come_back_when_the_channel_closed_is_not_suspected() -> None:
+    async with sending() as sent:
+        sent.send_many(2)
+        await turns(2)
+        sent.memory.arrive(returned(1, "1") + close(1, 404, "NOT_FOUND - no exchange 'e'"))
+        await turns()
+
+        assert sent.ends() == ["Unroutable", "PublishRefused"]
+
+
 async def test_what_was_in_flight_when_the_line_is_lost_may_have_arrived() -> None:
     async with sending() as sent:
         sent.send_many(3)
