@@ -12,13 +12,19 @@ from aiormq.channel import Channel as ClientChannel
 from aiormq.connection import TransportFactory
 from pamqp import commands, frame, header
 from pamqp.body import ContentBody
+from pamqp.exceptions import UnmarshalingException
 from yarl import URL
 
 from pipeline.amqp.fast.deliveries import Deliveries, FastDelivery
 from pipeline.amqp.fast.switch import Switch
+from pipeline.amqp.faults import somebody_cancelled
 
 PLAIN_BY_HAND = "PIPERUN_PLAIN_LINE"
 _LONGEST = 2.0  # seconds
+_GOODBYE = 0.5  # seconds
+
+_NOT_OURS = "it does not use the connection that it is given"
+_IN_PIECES = "it does not leave our answers whole"
 
 Line = Literal["fast", "plain"]
 
@@ -44,27 +50,38 @@ def plain_by_hand() -> bool:
 async def why_not_fast() -> str | None:
     """None if a message that is delivered on a claimed channel comes to us and not to the client, while the client gets
     everything else, and if our answer stands whole between what the client writes."""
+    broker = _Broker()
     try:
         async with asyncio.timeout(_LONGEST):
-            return await _try()
-    except Exception as error:  # whatever a changed client may raise
-        return f"{type(error).__name__}: {error}"
+            return await _try(broker)
+    except TimeoutError:
+        return f"it did not answer within {_LONGEST:g} s"
+    except (Exception, asyncio.CancelledError) as error:  # whatever a changed client may raise
+        if isinstance(error, asyncio.CancelledError) and somebody_cancelled():
+            raise
+        return _IN_PIECES if broker.in_pieces else f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-async def _try() -> str | None:
-    broker = _Broker()
-    connection = Connection(URL("amqp://memory/?heartbeat=0"))
+async def _try(broker: "_Broker") -> str | None:
+    # An address at which nobody listens, for the client that goes there all the same.
+    connection = Connection(URL("amqp://127.0.0.1:1/?heartbeat=0"))
     connection.kwargs["transport_factory"] = broker
-    await connection.connect()
-    if broker.switch is None:
-        await connection.close()
-        return "it does not use the connection that it is given"
     try:
+        await connection.connect()
+        if broker.switch is None:
+            return _NOT_OURS
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         assert isinstance(channel, ClientChannel)
         return await _delivered(broker, broker.switch, channel)
+    except Exception as error:
+        if broker.switch is None and not isinstance(error, TimeoutError):
+            return _NOT_OURS
+        raise
     finally:
-        await connection.close()
+        closing = asyncio.ensure_future(connection.close())
+        # A deadline of its own: the one above has cancelled us already when it passes, and does so once.
+        await asyncio.wait({closing}, timeout=_GOODBYE)
+        closing.cancel()
 
 
 async def _delivered(broker: "_Broker", switch: Switch, channel: ClientChannel) -> str | None:
@@ -82,7 +99,7 @@ async def _delivered(broker: "_Broker", switch: Switch, channel: ClientChannel) 
         return "it gets messages past us"
     ours[0].give_back()
     await channel.basic_qos(prefetch_count=1)  # answered: everything before it has been written
-    return None if broker.nacked == 1 else "it does not leave our answers whole"
+    return None if broker.nacked == 1 and not broker.in_pieces else _IN_PIECES
 
 
 class _Broker(TransportFactory):
@@ -91,6 +108,7 @@ class _Broker(TransportFactory):
     def __init__(self) -> None:
         self.switch: Switch | None = None
         self.nacked: int | None = None
+        self.in_pieces = False  # something was written that is not whole frames
 
     async def create(self, url: URL, **_: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
@@ -104,7 +122,11 @@ class _Broker(TransportFactory):
         """What is answered to what was written, in one write."""
         answer = b""
         while octets:
-            read, channel, heard = frame.unmarshal(octets)
+            try:
+                read, channel, heard = frame.unmarshal(octets)
+            except UnmarshalingException:
+                self.in_pieces = True
+                raise
             octets = octets[read:]
             answer += b"".join(frame.marshal(each, channel) for each in self._answers(heard))
         return answer
