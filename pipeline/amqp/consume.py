@@ -144,7 +144,7 @@ class Subscription:
                 async with answered_within(generation.patience, "basic.qos"):
                     await channel.basic_qos(prefetch_count=self._prefetch)
             self._intake = _Intake(channel, patience=generation.patience)
-            self._take_over(channel, generation)
+            self._intake.claim = self._taken_over(channel, generation)
         self._intake.trouble = None
         return self._intake
 
@@ -185,13 +185,14 @@ class Subscription:
         if not (resumed or self._cancelled.is_set()):
             self._emit(ConsumerStarted(consumer=self._consumer, queue=self.queue))
 
-    def _take_over(self, channel: ClientChannel, generation: Generation) -> None:
+    def _taken_over(self, channel: ClientChannel, generation: Generation) -> Deliveries | None:
         """From here on deliveries of this channel do not reach the client, unless the line is the plain one."""
         switch = generation.switch
-        if switch is not None:
-            receive = self._on_deliveries
-            deliveries = Deliveries(channel.number, switch, queue=self.queue, no_ack=self._no_ack, receive=receive)
-            switch.claim(channel.number, deliveries)
+        if switch is None:
+            return None
+        receive = self._on_deliveries
+        deliveries = Deliveries(channel.number, switch, queue=self.queue, no_ack=self._no_ack, receive=receive)
+        return deliveries if switch.claim(channel.number, deliveries) else None
 
     def _on_deliveries(self, deliveries: Sequence[FastDelivery]) -> None:
         if self._no_ack or not self._cancelled.is_set():
@@ -256,6 +257,7 @@ class _Intake:
 
     def __init__(self, channel: ClientChannel, *, patience: float) -> None:
         self.channel = channel
+        self.claim: Deliveries | None = None  # None on the plain line
         self.tag: str | None = None  # of the consumer that is registered now
         self.trouble: _Trouble | None = None
         self.followed = False
@@ -272,8 +274,12 @@ class _Intake:
         try:
             async with answered_within(self._patience, "basic.consume"):
                 await basic_consume(consumer_tag=tag)
-        except BaseException:
+        except BaseException as error:
             self.tag = None
+            # Without an answer the client closes the channel, and says so to nobody before the broker does. RabbitMQ
+            # ends the connection over whatever comes for the channel behind that.
+            if self.claim is not None and isinstance(error, ConnectionLost | asyncio.CancelledError):
+                self.claim.gone()
             raise
 
     async def cancel(self) -> None:

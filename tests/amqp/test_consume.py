@@ -248,6 +248,41 @@ async def test_what_was_in_hand_when_the_queue_was_deleted_can_still_be_settled(
         assert len(recorder.of(ConsumerInterrupted)) == 1
 
 
+async def test_a_consume_without_an_answer_costs_its_channel_and_nothing_else(
+    broker: BrokerUnderTest, proxy: Proxy
+) -> None:
+    """The client closes the channel over it, and RabbitMQ ends the connection over what comes for a closed channel."""
+
+    class Frozen(Inbox):
+        async def _redeclare(self, generation: Generation) -> Any:
+            differences = await super()._redeclare(generation)
+            if not recorder.of(ConsumerInterrupted)[1:]:
+                proxy.freeze()
+            return differences
+
+    recorder = Recorder()
+    inbox = Frozen(recorder=recorder, clock=SystemClock())
+    slow = broker_of(proxy.url(broker.url), connect_timeout=1.0)
+    async with linked(slow, inbox.subscription, wanted=inbox.wanted, emit=recorder, purpose="consume") as link:
+        generation = link.generation
+        await broker.publish("q", b"1")
+        (delivery,) = await inbox.first(1)
+        # Given a message in hand whose queue was deleted, and a broker that does not answer the next basic.consume
+        async with broker.channel() as channel:
+            await channel.queue_delete("q")
+        await recorder.first(ConsumerInterrupted, lambda event: "no answer to basic.consume" in event.reason)
+
+        # When it is settled, then not over that channel
+        with pytest.raises(ChannelGone):
+            await delivery.ack()
+        proxy.thaw()
+        await eventually(lambda: len(recorder.of(ConsumerStarted)) == 2)
+        await broker.publish("q", b"2")
+        await (await inbox.first(2))[1].ack()
+        assert link.generation is generation
+        assert not recorder.of(ConnectionLost)
+
+
 async def test_a_deleted_queue_that_is_only_checked_is_a_conflict_until_somebody_makes_it(
     broker: BrokerUnderTest,
 ) -> None:
