@@ -25,6 +25,7 @@ class Told:
         self.sentences.append(sentence)
 
 
+@pytest.mark.both_loops
 async def test_the_installed_client_takes_the_fast_line() -> None:
     told = Told()
 

@@ -399,6 +399,7 @@ async def gathered(sends: Sequence[Awaitable[None]]) -> set[str]:
     return {"confirmed" if end is None else type(end).__name__ for end in ends}
 
 
+@pytest.mark.both_loops
 async def test_a_publisher_of_many_messages_waits_for_a_socket_that_takes_nothing() -> None:
     queues = ("a", "b", "c")
     async with frozen(queues) as (publisher, proxy, broker, transport):
@@ -422,6 +423,7 @@ async def test_a_publisher_of_many_messages_waits_for_a_socket_that_takes_nothin
         assert sum(broker.queue_depths().values()) == 5_003
 
 
+@pytest.mark.both_loops
 async def test_long_bodies_wait_for_a_socket_that_takes_nothing() -> None:
     queues = tuple("abcdefgh")
     async with frozen(queues) as (publisher, proxy, broker, transport):
@@ -441,6 +443,7 @@ async def test_long_bodies_wait_for_a_socket_that_takes_nothing() -> None:
             assert [each.body for each in await broker.get_all(name)] == [b"hello", body]
 
 
+@pytest.mark.both_loops
 async def test_messages_keep_their_order_round_long_ones() -> None:
     async with frozen() as (publisher, proxy, broker, _):
         bodies = [str(n).encode() * (1 if n % 5 else 200_000) for n in range(1, 40)]
