@@ -96,17 +96,17 @@ class Confirming(Publisher):
     def __init__(self) -> None:
         super().__init__(clock=SystemClock(), emit=lambda _: None)
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[asyncio.Future[None]] = []
+        self._unanswered: list[asyncio.Future[None]] = []
 
     async def send(self, outgoing: Outgoing, *, timeout: float | None) -> None:
-        if not self._waiting:
+        if not self._unanswered:
             self._loop.call_soon(self._confirm)
         confirm = self._loop.create_future()
-        self._waiting.append(confirm)
+        self._unanswered.append(confirm)
         await confirm
 
     def _confirm(self) -> None:
-        waiting, self._waiting = self._waiting, []
+        waiting, self._unanswered = self._unanswered, []
         for each in waiting:
             each.set_result(None)
 

@@ -14,7 +14,7 @@ _TO_FLAGS: Final = 1 + reading.FRAME_HEADER.size + reading.PROPERTY_FLAGS_AT
 
 def _property(name: str) -> Any:
     """Stands before the slot of that name. (A `__getattr__` behind the empty slot is asked only once; but that once,
-    which is all that most messages come to, an exception comes first: 3.5 us instead of 0.8 with the reading.)"""
+    which is all that most messages come to, an exception comes first: 3.4 us instead of 2.1, the reading included.)"""
 
     def get(message: "Received") -> Any:
         found = message._found
