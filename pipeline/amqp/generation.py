@@ -34,17 +34,13 @@ class Generation:
         self._connection = connection
         self._client: AbstractConnection = connection.transport.connection
         self._wire = wire
+        self.switch: Switch | None = wire.switch  # where channels are claimed for the fast line; None on the plain one
         self._over = asyncio.Event()
         self._closing = False
         # `is_closed` and `closed()` of the connection never tell about a lost link; its close callbacks do.
         connection.close_callbacks.add(self._on_close)
         if self._client.is_closed:
             self._end("closed by the other side")  # between its opening and this line
-
-    @property
-    def switch(self) -> Switch | None:
-        """Where channels are claimed for the fast line; None on the plain line."""
-        return self._wire.switch
 
     @property
     def ended(self) -> bool:
@@ -67,10 +63,10 @@ class Generation:
 
         The switch sees the frame. The client tells nobody, but its `ready()` waits exactly then: one step of it is
         the answer."""
+        if self.switch is not None:
+            return self.switch.blocked and not self.ended
         if self.ended:
             return False
-        if self.switch is not None:
-            return self.switch.blocked
         step = self._client.ready()
         try:
             step.send(None)

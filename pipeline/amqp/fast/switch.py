@@ -69,7 +69,7 @@ class Switch(asyncio.StreamReaderProtocol):
         self._shown_life = loop.time()
         self._to_write: list[Claim] = []
         self._writing: asyncio.Handle | None = None
-        self._full = False
+        self.full = False  # the socket takes no more for now: whoever publishes waits; settlements are small and few
         self._room = asyncio.Event()
         self._room.set()
 
@@ -179,11 +179,6 @@ class Switch(asyncio.StreamReaderProtocol):
 
     # Writing
 
-    @property
-    def full(self) -> bool:
-        """Whether the socket takes no more for now. Whoever publishes waits then, settlements are small and few."""
-        return self._full
-
     async def room(self) -> None:
         """Returns when the socket takes more, or the line has ended."""
         await self._room.wait()
@@ -211,12 +206,12 @@ class Switch(asyncio.StreamReaderProtocol):
         super().connection_made(transport)
 
     def pause_writing(self) -> None:
-        self._full = True
+        self.full = True
         self._room.clear()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self._full = False
+        self.full = False
         self._room.set()
         super().resume_writing()
 

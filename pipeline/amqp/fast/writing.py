@@ -119,10 +119,10 @@ def _properties(message: Message) -> tuple[int, bytes]:
     parts: list[bytes] = []
     if message.content_type:
         flags |= _CONTENT_TYPE
-        parts.append(_short_string(message.content_type, "content_type"))
+        parts.append(_short_string_again(message.content_type, "content_type"))
     if message.content_encoding:
         flags |= _CONTENT_ENCODING
-        parts.append(_short_string(message.content_encoding, "content_encoding"))
+        parts.append(_short_string_again(message.content_encoding, "content_encoding"))
     if message.headers:
         flags |= _HEADERS
         parts.append(encode.field_table(to_table(message.headers)))
@@ -147,13 +147,13 @@ def _properties(message: Message) -> tuple[int, bytes]:
         parts.append(_TIME.pack(message.timestamp))
     if message.type:
         flags |= _TYPE
-        parts.append(_short_string(message.type, "type"))
+        parts.append(_short_string_again(message.type, "type"))
     if message.user_id:
         flags |= _USER_ID
         parts.append(_short_string(message.user_id, "user_id"))
     if message.app_id:
         flags |= _APP_ID
-        parts.append(_short_string(message.app_id, "app_id"))
+        parts.append(_short_string_again(message.app_id, "app_id"))
     return flags, b"".join(parts)
 
 
@@ -164,5 +164,7 @@ def _short_string(text: str, name: str) -> bytes:
         raise ValueError(f"its {name} takes {len(octets)} bytes, and AMQP allows 255")
     return _ONE_OCTET[len(octets)] + octets
 
+
+_short_string_again = lru_cache(maxsize=256)(_short_string)  # for what is the same in many messages
 
 _ONE_OCTET = [bytes([number]) for number in range(256)]
