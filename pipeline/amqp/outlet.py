@@ -1,7 +1,7 @@
 """What goes out and how it ends: a message with its destination, the contract of a confirming channel, and what the end
 of such a channel means for what was in flight on it. Which message takes which channel is not known here."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from aiormq import exceptions as client
@@ -27,8 +27,12 @@ class Outgoing:
         return f'{where} with routing key "{self.routing_key}"'
 
 
-class Suspicious(Exception):
+class Suspicious(ConnectionLost):
     """Raised when the channel was closed over one of several messages, and nobody can tell over which."""
+
+
+Answered = Callable[[str, Exception | None], None]
+"""Called by an outlet once for each message, when nothing more will be heard of it: its id, and how it failed."""
 
 
 class Outlet(Protocol):

@@ -46,6 +46,7 @@ class Publisher:
         self._clock = clock
         self._emit = emit
         self._channels = channels
+        self._window = window
         self._places = window
         self._place_free = asyncio.Event()
         self._outlets: dict[Destination, Outlet] = {}
@@ -55,7 +56,11 @@ class Publisher:
         self._generation: Generation | None = None
         self._ready = asyncio.Event()
         self._suspects: set[str] = set()
-        self.outstanding = 0  # messages that somebody waits for
+
+    @property
+    def outstanding(self) -> int:
+        """How many messages have no answer yet, or are not even on their way."""
+        return self._window - self._places + sum(not each.entered.done() for each in self._waiting)
 
     async def wait_ready(self) -> None:
         """Returns when there is a connection to publish on."""
@@ -77,21 +82,15 @@ class Publisher:
 
         Raises `Unroutable`, `Nacked`, `PublishRefused`; `NotConnected` when nothing was sent; `ConnectionLost` when it
         may have arrived. Cancelled, it leaves the message on its way."""
+        await (self.begin(outgoing) or await self._waited_for(outgoing, timeout))
+
+    def begin(self, outgoing: Outgoing) -> Awaitable[None] | None:
+        """The same for what can be on its way at once, as nearly every message can: what it returns ends with the
+        confirm, or raises as above. None: somebody has to wait first, which `send` does."""
         if not outgoing.message.message_id:
             raise ValueError("a message is stamped with its message_id before it is sent")
-        self.outstanding += 1
-        try:
-            # Nearly every message finds an outlet that is free. It does not go past those who wait.
-            outlet = None if self._waiting else self._free_outlet(outgoing)
-            await (await self._waited_for(outgoing, timeout) if outlet is None else self._enter(outgoing, outlet))
-        except Suspicious as error:
-            self._suspect(str(outgoing.message.message_id))
-            raise ConnectionLost(str(error)) from None
-        else:
-            if self._suspects:
-                self._suspects.discard(outgoing.message.message_id)
-        finally:
-            self.outstanding -= 1
+        outlet = None if self._waiting else self._free_outlet(outgoing)  # not past those who wait
+        return None if outlet is None else self._enter(outgoing, outlet)
 
     # Entering
 
@@ -109,10 +108,14 @@ class Publisher:
         self._places -= 1
         return outlet.send(outgoing)
 
-    def _answered(self) -> None:
+    def _answered(self, message_id: str, error: Exception | None) -> None:
         """What an outlet calls once for each message that entered."""
         self._places += 1
         self._place_free.set()
+        if isinstance(error, Suspicious):
+            self._suspect(message_id)
+        elif self._suspects and error is None:
+            self._suspects.discard(message_id)
 
     # Waiting
 

@@ -3,7 +3,7 @@ confirm ends the wait of its sender. Which message takes which channel is not kn
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from aiormq.channel import Channel as ClientChannel
 
@@ -11,7 +11,7 @@ from pipeline.amqp.convert import UNWRITABLE
 from pipeline.amqp.fast import reading, writing
 from pipeline.amqp.fast.switch import WRITE_AT, Switch
 from pipeline.amqp.faults import Refused, answered_within
-from pipeline.amqp.outlet import Outgoing, ended, nacked, unroutable
+from pipeline.amqp.outlet import Answered, Outgoing, ended, nacked, unroutable
 from pipeline.errors import ConnectionLost, NotConnected, Unwritable
 
 _CLOSING = 5.0  # seconds
@@ -30,10 +30,9 @@ class _InFlight:
 
 
 class FastOutlet:
-    """A `pipeline.amqp.outlet.Outlet`, and the claim on its channel. `alone`: for one message, and closed after it.
-    `answered` is called once for each message, when nothing more will be heard of it."""
+    """A `pipeline.amqp.outlet.Outlet`, and the claim on its channel. `alone`: for one message, and closed after it."""
 
-    def __init__(self, channel: ClientChannel, switch: Switch, *, alone: bool, answered: Callable[[], None]) -> None:
+    def __init__(self, channel: ClientChannel, switch: Switch, *, alone: bool, answered: Answered) -> None:
         self.closed = False
         self._channel = channel
         self._number = channel.number
@@ -90,10 +89,11 @@ class FastOutlet:
                 frame_max=self._frame_max,
             )
         except UNWRITABLE as error:
-            self._after_one()
-            raise Unwritable(f"a message to {outgoing} cannot be written: {error}") from None
-        except NotConnected:
-            self._after_one()
+            unwritable = Unwritable(f"a message to {outgoing} cannot be written: {error}")
+            self._after_one(message.message_id, unwritable)
+            raise unwritable from None
+        except NotConnected as error:
+            self._after_one(message.message_id, error)
             raise
         self._last += 1
         answer = self._loop.create_future()
@@ -176,7 +176,8 @@ class FastOutlet:
 
     def _end(self, number: int, error: Exception | None) -> None:
         message = self._in_flight.pop(number)
-        del self._ids[str(message.outgoing.message.message_id)]
+        message_id = message.outgoing.message.message_id
+        del self._ids[str(message_id)]
         if message.answer.done():
             pass  # its sender has gone
         elif error is None:
@@ -185,7 +186,7 @@ class FastOutlet:
             message.answer.set_exception(error)
         if message.over is not None:
             message.over.set_result(None)
-        self._after_one()
+        self._after_one(message_id, error)
 
     def _take_returned(self, data: bytes, at: int, after: int) -> int:
         """basic.return and its content, before the confirm of the same message. It is known by its id: one of an id is
@@ -210,8 +211,8 @@ class FastOutlet:
 
     # Its end
 
-    def _after_one(self) -> None:
-        self._answered()
+    def _after_one(self, message_id: str | None, error: Exception | None) -> None:
+        self._answered(str(message_id), error)
         if self._alone and self._closing is None and not self.closed:
             self._closing = self._loop.create_task(self._close())
 

@@ -3,7 +3,8 @@ channel is not known here."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from functools import partial
 from typing import cast
 
 from aiormq import exceptions as client
@@ -12,17 +13,16 @@ from pamqp.commands import Basic
 
 from pipeline.amqp.convert import UNWRITABLE, longest, room_for_properties, to_properties
 from pipeline.amqp.faults import Refused, answered_within, somebody_cancelled
-from pipeline.amqp.outlet import Outgoing, ended, nacked, unroutable
+from pipeline.amqp.outlet import Answered, Outgoing, ended, nacked, unroutable
 from pipeline.errors import ConnectionLost, NotConnected, Unwritable
 
 _CLOSING = 5.0  # seconds
 
 
 class PlainOutlet:
-    """A `pipeline.amqp.outlet.Outlet`. `alone`: for one message, and closed after it. `answered` is called once for
-    each message, when nothing more will be heard of it."""
+    """A `pipeline.amqp.outlet.Outlet`. `alone`: for one message, and closed after it."""
 
-    def __init__(self, channel: ClientChannel, *, alone: bool, answered: Callable[[], None]) -> None:
+    def __init__(self, channel: ClientChannel, *, alone: bool, answered: Answered) -> None:
         self._channel = channel
         self._alone = alone
         self._answered = answered
@@ -62,7 +62,7 @@ class PlainOutlet:
         self._in_flight[str(outgoing.message.message_id)] = None
         task = asyncio.create_task(self._publish(outgoing))
         self._publishing.add(task)
-        task.add_done_callback(self._published)
+        task.add_done_callback(partial(self._published, str(outgoing.message.message_id)))
         return asyncio.shield(task)
 
     async def _publish(self, outgoing: Outgoing) -> None:
@@ -126,11 +126,10 @@ class PlainOutlet:
         if waiting is not None:
             waiting.set_result(None)
 
-    def _published(self, task: asyncio.Task[None]) -> None:
+    def _published(self, message_id: str, task: asyncio.Task[None]) -> None:
         self._publishing.discard(task)
-        self._answered()
-        if not task.cancelled():
-            task.exception()  # known to its sender, or the sender has gone
+        error = None if task.cancelled() else task.exception()  # known to its sender, or the sender has gone
+        self._answered(message_id, error if isinstance(error, Exception) else None)
 
     async def _close(self) -> None:
         with contextlib.suppress(Refused, ConnectionLost):

@@ -65,7 +65,7 @@ async def sending(*, alone: bool = False) -> AsyncIterator[Sent]:
         channel = await channel_of(connection, confirms=True)
         assert memory.switch is not None
 
-        def count() -> None:
+        def count(message_id: str, error: Exception | None) -> None:
             sent.answered += 1
 
         outlet = FastOutlet(channel, memory.switch, alone=alone, answered=count)
