@@ -39,6 +39,21 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     return factories
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What runs on both lines runs on the plain one with RabbitMQ and asyncio's own loop alone: each line meets each
+    broker's faults and each loop somewhere, and the whole run stays short."""
+    left_out = [item for item in items if _is_plain_and_varied(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_plain_and_varied(item: pytest.Item) -> bool:
+    if "both_lines" not in getattr(item, "fixturenames", ()):
+        return False
+    variant = set(item.name.rpartition("[")[2].removesuffix("]").split("-"))
+    return "plain" in variant and bool(variant & {"embedded", "uvloop"})
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_on_the_loop(request: pytest.FixtureRequest) -> None:
     """For every test that is a coroutine function: see `left_tasks_end`."""

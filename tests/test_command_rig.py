@@ -13,13 +13,14 @@ from tests.command import Commands
 from tests.waiting import wait_until
 
 STAND_IN = f"""#!{sys.executable}
-import os, signal, subprocess, sys
+import functools, os, signal, subprocess, sys
+print = functools.partial(print, flush=True)
 print("called with", *sys.argv[1:])
 print(open(sys.argv[2]).read() if len(sys.argv) > 2 else "no file", file=sys.stderr)
 print("home is", os.environ["HOME"], "and the secret", os.environ.get("SECRET", "unknown"), os.environ.get("GIVEN"))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 child = subprocess.Popen(["sleep", "60"])
-print("child", child.pid, flush=True)
+print("child", child.pid)
 print("read", sys.stdin.read())
 signal.pause()
 """

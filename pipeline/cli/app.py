@@ -115,6 +115,8 @@ def main() -> None:
         sys.exit(exits.CONFIGURATION if arguments is None else end.code)
     except BaseException as error:
         sys.exit(_ended_by(innermost(error)))
+    finally:
+        _let_go_of_streams()
 
 
 def _open_closed_streams() -> None:
@@ -127,6 +129,16 @@ def _open_closed_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest number that is free
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115 - as long as we run
+
+
+def _let_go_of_streams() -> None:
+    """A terminal that was closed, or a reader that has gone, takes no more. Python would try once more at its very end,
+    and leave with a status of its own, 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _complete_short_form() -> None:

@@ -137,8 +137,9 @@ class _Control:
 
 def _leave(status: int) -> NoReturn:
     """A handler that still runs was named; the process leaves without waiting for it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a terminal that was closed
+            stream.flush()
     os._exit(status)
 
 

@@ -292,9 +292,9 @@ def test_an_app_dir_that_is_not_there_is_a_usage_error(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "number", "completed"),
     [
-        ("piperun a.yaml --lo", "2", "--log-format --log-level --log-bodies"),
+        ("piperun a.yaml --log", "2", "--log-format --log-level --log-bodies"),
         ("piperun a.yaml --log-format ", "3", "text json"),
-        ("piperun run --lo", "2", "--log-format --log-level --log-bodies"),
+        ("piperun run --log", "2", "--log-format --log-level --log-bodies"),
         ("piperun va", "1", "validate"),
     ],
 )
