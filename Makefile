@@ -40,7 +40,7 @@ hello: .venv/.installed ## run configs/hello.yaml; needs no RabbitMQ
 	@$(BIN)/piperun configs/hello.yaml
 
 test: .venv/.installed-dev rabbitmq lint ## all checks and tests
-	@tests/halves.sh $(BIN)/pytest
+	@$(BIN)/python -m tests.halves
 	$(BIN)/piperun validate configs/*.yaml
 
 lint: .venv/.installed-dev ## ruff and mypy
