@@ -104,7 +104,7 @@ async def answers(octets: Sequence[bytes], number: int, *, plain: bool) -> list[
     """What becomes of so many messages, when a broker says this: words and all."""
     memory, given_back = Memory(plain=plain), 0
 
-    def count() -> None:
+    def count(message_id: str, error: Exception | None) -> None:
         nonlocal given_back
         given_back += 1
 
