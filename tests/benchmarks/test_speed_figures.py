@@ -88,7 +88,7 @@ def test_a_run_is_as_long_as_wanted_and_never_more_than_rabbitmq_can_hold() -> N
 
 
 def test_a_task_reads_as_it_was_written() -> None:
-    task = replace(TASK, latency=True, persistent=True, work=7, profile="/tmp/profile", gather=50)
+    task = replace(TASK, latency=True, persistent=True, work=7, profile="figures.prof", gather=50)
     assert Task.from_environment(task.environment()) == task
 
 
