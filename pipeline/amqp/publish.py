@@ -5,20 +5,20 @@ Hot: `send` and what it calls run once per message."""
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import cast
 
 from aiormq.channel import Channel as ClientChannel
 
 from pipeline.amqp.fast.outlet import FastOutlet
 from pipeline.amqp.generation import Generation
-from pipeline.amqp.outlet import Outgoing, Outlet, Suspicious
+from pipeline.amqp.outlet import Outgoing, Outlet, Properties, Suspicious
 from pipeline.amqp.plain.outlet import PlainOutlet
 from pipeline.clock import Clock
 from pipeline.errors import ConnectionLost, NotConnected
 from pipeline.events import Blocked, Event, Unblocked
 
-__all__ = ["Outgoing", "Publisher"]
+__all__ = ["Outgoing", "Properties", "Publisher"]
 
 Destination = tuple[str, str]
 
@@ -31,7 +31,7 @@ class _Waiting:
 
     __slots__ = ("entered", "outgoing")
 
-    def __init__(self, outgoing: Outgoing, entered: "asyncio.Future[Awaitable[None]]") -> None:
+    def __init__(self, outgoing: Outgoing, entered: "asyncio.Future[asyncio.Future[None]]") -> None:
         self.outgoing = outgoing
         self.entered = entered
 
@@ -84,10 +84,10 @@ class Publisher:
         may have arrived. Cancelled, it leaves the message on its way."""
         await (self.begin(outgoing) or await self._waited_for(outgoing, timeout))
 
-    def begin(self, outgoing: Outgoing) -> Awaitable[None] | None:
+    def begin(self, outgoing: Outgoing) -> asyncio.Future[None] | None:
         """The same for what can be on its way at once, as nearly every message can: what it returns ends with the
         confirm, or raises as above. None: somebody has to wait first, which `send` does."""
-        if not outgoing.message.message_id:
+        if not outgoing.message_id:
             raise ValueError("a message is stamped with its message_id before it is sent")
         outlet = None if self._waiting else self._free_outlet(outgoing)  # not past those who wait
         return None if outlet is None else self._enter(outgoing, outlet)
@@ -98,13 +98,13 @@ class Publisher:
         generation = self._generation
         if generation is None or generation.blocked or not self._places:
             return None
-        message_id = str(outgoing.message.message_id)
+        message_id = outgoing.message_id
         outlet = self._outlets.get(self._destination(outgoing))
         if outlet is None or outlet.closed or not outlet.free:
             return None
         return None if outlet.carries(message_id) or message_id in self._suspects else outlet
 
-    def _enter(self, outgoing: Outgoing, outlet: Outlet) -> Awaitable[None]:
+    def _enter(self, outgoing: Outgoing, outlet: Outlet) -> asyncio.Future[None]:
         self._places -= 1
         return outlet.send(outgoing)
 
@@ -119,7 +119,7 @@ class Publisher:
 
     # Waiting
 
-    async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> Awaitable[None]:
+    async def _waited_for(self, outgoing: Outgoing, timeout: float | None) -> asyncio.Future[None]:
         """The message is on its way, after all those who waited before it. Raises `NotConnected`."""
         waiting = _Waiting(outgoing, asyncio.get_running_loop().create_future())
         self._wait(waiting)
@@ -164,7 +164,7 @@ class Publisher:
 
     async def _one_step_towards(self, waiting: _Waiting) -> Outlet | None:
         """Wait for the first thing that is missing. The outlet, where that is its own."""
-        message_id = str(waiting.outgoing.message.message_id)
+        message_id = waiting.outgoing.message_id
         if not self._places:
             self._place_free.clear()
             await self._place_free.wait()  # ends with an answer, or with all channels
@@ -193,7 +193,7 @@ class Publisher:
         """For the answer to another message of the same id: that is no reason for all others to wait."""
 
         async def wait() -> None:
-            await outlet.answered(str(waiting.outgoing.message.message_id))
+            await outlet.answered(waiting.outgoing.message_id)
             self._wait(waiting)
 
         self._waiting.popleft()

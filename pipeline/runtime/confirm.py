@@ -2,7 +2,7 @@
 copies. How often and how long is decided here; what a message is worth is the caller's."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
@@ -26,18 +26,20 @@ async def until_confirmed(
     clock: Clock,
     worth_it: Callable[[], bool],
     troubled: Troubled,
+    begun: Awaitable[None] | None = None,
 ) -> None:
     """Returns when the broker has taken the message. A refusal that another try may mend (a full queue, a lost
     connection) is tried again under the same message id, so that a repeat can be recognised, as long as `worth_it`
-    says so; then `GaveUp` is raised. `Unroutable` and `PublishRefused` are raised at once."""
+    says so; then `GaveUp` is raised. `Unroutable` and `PublishRefused` are raised at once. `begun`: the answer to a
+    first try that somebody has begun, which may have ended."""
     pause = _FIRST_PAUSE
     while True:
         try:
             # A coroutine less for what can go at once: 1.5 us of a message.
-            await (publisher.begin(outgoing) or publisher.send(outgoing, timeout=_CONNECT_WAIT))
+            await (begun or publisher.begin(outgoing) or publisher.send(outgoing, timeout=_CONNECT_WAIT))
             return
         except (Nacked, ConnectionLost, NotConnected) as error:
-            reason = str(error)
+            begun, reason = None, str(error)
         if not worth_it():
             raise GaveUp(reason)
         wait = pause * random.uniform(0.5, 1.0)

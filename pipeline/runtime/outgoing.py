@@ -1,58 +1,52 @@
 """From a value to a message on its way out: the body encoded, the properties that `publish` asks for, the target. Who
 made the value, and when it counts as sent, is not known here. Hot: `Stamp`."""
 
-from typing import Any
+from collections.abc import Mapping
 
-from pipeline.amqp.publish import Outgoing
-from pipeline.codec import encode
+from pipeline.amqp.publish import Outgoing, Properties
+from pipeline.codec import EncodeError, encode
 from pipeline.config.model import Publish
 from pipeline.message import Message
 
 
 class Stamp:
-    """`outgoing` for one `publish`: what it adds to each plain value is gathered once, since most of the properties are
-    absent, and looking at each of them on both sides costs more than all the rest."""
+    """`outgoing` for one `publish`: plain values share their properties, one set for each content type, and what the
+    line makes of them. Looking at each property again on both sides costs more than all the rest."""
 
-    __slots__ = ("_content_type", "_properties", "_publish")
+    __slots__ = ("_exchange", "_mandatory", "_properties", "_publish", "_routing_key")
 
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
-        self._content_type = publish.content_type
-        own = outgoing(b"", publish, message_id="").message
-        names = ("content_encoding", "delivery_mode", "priority", "correlation_id", "reply_to", "expiration", "type")
-        self._properties: dict[str, Any] = {
-            name: value for name in (*names, "app_id", "headers") if (value := getattr(own, name)) not in (None, {})
-        }
+        self._exchange, self._routing_key, self._mandatory = publish.exchange, publish.routing_key, publish.mandatory
+        self._properties: dict[str, Properties] = {}  # by the content types that `encode` gives: three
 
     def outgoing(self, value: object, message_id: str) -> Outgoing:
-        publish = self._publish
         if isinstance(value, Message):
-            return outgoing(value, publish, message_id=message_id)
+            return outgoing(value, self._publish, message_id=message_id)
         body, content_type = encode(value)
-        return Outgoing(
-            exchange=publish.exchange,
-            routing_key=publish.routing_key,
-            mandatory=publish.mandatory,
-            message=Message(
-                body, content_type=self._content_type or content_type, message_id=message_id, **self._properties
-            ),
-        )
+        properties = self._properties.get(content_type)
+        if properties is None:
+            properties = outgoing(value, self._publish, message_id=message_id).properties
+            self._properties[content_type] = properties
+        return Outgoing(self._exchange, self._routing_key, self._mandatory, body, message_id, properties)
 
 
-def outgoing(value: object, publish: Publish, *, message_id: str) -> Outgoing:
+def outgoing(
+    value: object, publish: Publish, *, message_id: str, headers: Mapping[str, object] | None = None
+) -> Outgoing:
     """`value` as `publish` says. A `Message` keeps what it carries itself: its exchange, routing key, headers and
     properties overrule, and its own `message_id` stays. One that was received is passed on: where it came from, and
-    who sent it, does not overrule. Raises `codec.EncodeError` for what cannot be a body."""
+    who sent it, does not overrule. `headers` overrule all others. Raises `codec.EncodeError` for what
+    cannot be a body, or an id."""
     message = value if isinstance(value, Message) else Message(value)
     received = bool(message.queue)
     body, content_type = encode(message.body)
-    return Outgoing(
-        exchange=publish.exchange if message.exchange is None or received else message.exchange,
-        routing_key=publish.routing_key if message.routing_key is None or received else message.routing_key,
-        mandatory=publish.mandatory,
-        message=Message(
+    if not isinstance(message.message_id, str | None):
+        raise EncodeError(f"its message_id is of type {type(message.message_id).__name__}, and AMQP's is text")
+    return Outgoing.of(
+        Message(
             body,
-            headers={**publish.headers, **message.headers},
+            headers={**publish.headers, **message.headers, **(headers or {})},
             content_type=message.content_type or publish.content_type or content_type,
             content_encoding=message.content_encoding or publish.content_encoding,
             delivery_mode=message.delivery_mode or publish.delivery_mode,
@@ -66,6 +60,9 @@ def outgoing(value: object, publish: Publish, *, message_id: str) -> Outgoing:
             user_id=None if received else message.user_id,
             app_id=message.app_id or publish.app_id,
         ),
+        exchange=publish.exchange if message.exchange is None or received else message.exchange,
+        routing_key=publish.routing_key if message.routing_key is None or received else message.routing_key,
+        mandatory=publish.mandatory,
     )
 
 

@@ -89,12 +89,14 @@ class Outputs:
         target = self._outlet.publish or (None if exchange is None else self._outlet.plain)
         if target is None:
             raise ValueError("context.publish needs queue= or exchange=: this consumer has no `publish` in the file")
-        out = outgoing(body, target, message_id=self._next_id())
+        if headers:
+            out = outgoing(body, target, message_id=self._next_id(), headers=headers)
+        else:
+            out = self.made(body)
         if exchange is not None:
             out.exchange, out.routing_key = exchange, routing_key or ""
         elif routing_key is not None:
             out.routing_key = routing_key
-        out.message.headers |= headers or {}
         sending = self._begin(out)
         try:
             await asyncio.shield(sending)

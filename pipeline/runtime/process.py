@@ -110,27 +110,24 @@ class Processor:
                 if value is not None and self._consumer.publish is None:
                     await self._unwanted(value)
                     value = None
-                return DONE if outputs is None else await self._confirmed(value, outputs)
+                if outputs is None:
+                    return DONE
+                try:
+                    last = None if value is None else outputs.made(value)
+                except BaseException as error:
+                    outputs.forget()
+                    return ended_by(error)
+                try:
+                    await outputs.confirmed(last)
+                except PublishError as error:
+                    return Failed(error)
+                return DONE
             case Failed(ChannelGone() as gone):
                 raise gone
             case _:
                 if outputs is not None:
                     outputs.forget()  # a handler that was left behind may still try
                 return outcome
-
-    async def _confirmed(self, value: object, outputs: Outputs) -> Outcome:
-        last = None
-        if value is not None:
-            try:
-                last = outputs.made(value)
-            except BaseException as error:
-                outputs.forget()
-                return ended_by(error)
-        try:
-            await outputs.confirmed(last)
-        except PublishError as error:
-            return Failed(error)
-        return DONE
 
     async def _concluded_by_hand(self, case: Case, outcome: Outcome, outputs: Outputs | None) -> Outcome:
         """What it returned goes out whether or not the message is settled already, and nobody waits for its confirm

@@ -8,7 +8,7 @@ from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.codec import EncodeError
 from pipeline.config.model import Producer
-from pipeline.errors import PublishError, SourceError
+from pipeline.errors import ConnectionLost, NotConnected, PublishError, SourceError
 from pipeline.events import (
     Event,
     Notice,
@@ -20,6 +20,7 @@ from pipeline.events import (
 )
 from pipeline.ledger import ProducerLedger
 from pipeline.message import Message
+from pipeline.runtime.begun import begun
 from pipeline.runtime.confirm import GaveUp, until_confirmed
 from pipeline.runtime.outgoing import Stamp, outgoing
 from pipeline.sources.base import Item, Source, ids
@@ -51,7 +52,8 @@ class ProducerRun:
         self._stamp = Stamp(producer.publish)
         self._ids = ids()  # for items that bring none
         self._places = asyncio.Semaphore(producer.max_in_flight)
-        self._sending: dict[asyncio.Task[None], str] = {}
+        # What is not over yet: the broker's answer or, where more is to be done than to wait for it, a task.
+        self._sending: dict[asyncio.Future[None], tuple[Item, Outgoing]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._begun = False
         self._ending = False
@@ -94,9 +96,9 @@ class ProducerRun:
     def cut_off(self) -> None:
         """Time is up: name what has no answer. It may have arrived, so a duplicate is possible."""
         self.end_source()
-        for task, message_id in self._sending.items():
-            self._emit(Unconfirmed(producer=self.producer.name, message_id=message_id))
-            task.cancel()
+        for answer, (_, out) in list(self._sending.items()):
+            self._emit(Unconfirmed(producer=self.producer.name, message_id=out.message_id))
+            answer.cancel()
 
     async def _read(self) -> None:
         """The source is asked for an item only when there is a place for it."""
@@ -117,11 +119,46 @@ class ProducerRun:
             self._ledger.failed()
             self._fail(str(error))
             return
-        task = asyncio.create_task(self._confirm(item, out))
-        self._sending[task] = out.message.message_id or ""
+        try:
+            answer = self._publisher.begin(out)
+        except (PublishError, ConnectionLost, NotConnected):
+            answer = None  # it is told the same again, in a place where it can be waited for
+        if answer is None:
+            self._in_a_task(item, out, None)
+        else:
+            # Nearly every item, and so without a task: that costs as much as the rest of its way.
+            self._sending[answer] = (item, out)
+            answer.add_done_callback(self._answered)
+
+    def _answered(self, answer: asyncio.Future[None]) -> None:
+        item, out = self._sending.pop(answer)
+        if answer.cancelled():
+            self._places.release()
+        elif answer.exception() is not None:
+            self._in_a_task(item, out, answer)
+        else:
+            self._ledger.confirmed()
+            self._tell_source(item, out)
+
+    def _tell_source(self, item: Item, out: Outgoing) -> None:
+        try:
+            rest = begun(self.source.sent(item))
+        except Exception as error:
+            self._fail(str(error))
+            rest = None
+        if rest is None:
+            self._places.release()
+        else:
+            self._sending[rest] = (item, out)
+            rest.add_done_callback(self._left)
+
+    def _in_a_task(self, item: Item, out: Outgoing, answer: asyncio.Future[None] | None) -> None:
+        task = asyncio.create_task(self._confirm(item, out, answer))
+        self._sending[task] = (item, out)
         task.add_done_callback(self._left)
 
-    async def _confirm(self, item: Item, out: Outgoing) -> None:
+    async def _confirm(self, item: Item, out: Outgoing, answer: asyncio.Future[None] | None) -> None:
+        """Try until it is confirmed; `answer` is what a first try has ended with."""
         try:
             await until_confirmed(
                 self._publisher,
@@ -129,6 +166,7 @@ class ProducerRun:
                 clock=self._clock,
                 worth_it=_always,  # at a stop `cut_off` ends it
                 troubled=self._troubled,
+                begun=answer,
             )
         except (PublishError, GaveUp) as error:
             self._ledger.failed()
@@ -138,7 +176,7 @@ class ProducerRun:
             self._ledger.confirmed()
             await self.source.sent(item)
 
-    def _left(self, task: asyncio.Task[None]) -> None:
+    def _left(self, task: asyncio.Future[None]) -> None:
         del self._sending[task]
         self._places.release()
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -143,12 +143,12 @@ class Settler:
         )
         # Returns are matched by message id, and repeats can only be recognised by one.
         copy.message_id = copy.message_id or uuid.uuid4().hex
-        out = Outgoing(exchange="", routing_key=target, message=copy, mandatory=True)
+        out = Outgoing.of(copy, exchange="", routing_key=target, mandatory=True)
         try:
             safe = await self._confirmed(case, out)
         except Unwritable as error:
             self._trouble(case.message, f"{error}; its own headers are left out of the copy", 0.0)
-            out.message = without_user_headers(copy)
+            out = Outgoing.of(without_user_headers(copy), exchange="", routing_key=target, mandatory=True)
             safe = await self._confirmed(case, out, stripped=True)
         if safe:
             await case.delivery.ack()

@@ -82,7 +82,7 @@ def outgoing(
     routing_key: str, body: bytes = b"hello", *, exchange: str = "", message_id: str = "1", **properties: Any
 ) -> Outgoing:
     message = Message(body, message_id=message_id, **properties)
-    return Outgoing(exchange=exchange, routing_key=routing_key, message=message, mandatory=True)
+    return Outgoing.of(message, exchange=exchange, routing_key=routing_key, mandatory=True)
 
 
 class Recorder:

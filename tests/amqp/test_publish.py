@@ -120,7 +120,7 @@ async def test_a_body_of_several_frames_arrives_whole(broker: BrokerUnderTest) -
 
 async def test_a_message_without_an_id_is_a_mistake_of_ours() -> None:
     publisher = Publisher(clock=SystemClock(), emit=Recorder())
-    message = Outgoing(exchange="", routing_key="q", message=Message(b""), mandatory=True)
+    message = Outgoing.of(Message(b""), exchange="", routing_key="q", mandatory=True)
 
     with pytest.raises(ValueError, match="stamped"):
         await publisher.send(message, timeout=None)

@@ -30,8 +30,14 @@ class ScriptedPublisher(Publisher):
         super().__init__(clock=FakeClock(), emit=lambda _: None)
         self.answers = list(answers)
         self.sent: list[Outgoing] = []
+        self.at_once = False  # whether `begin` takes messages
         self.gate: asyncio.Event | None = None  # closed: nothing is answered until it is set
         self.journal = [] if journal is None else journal
+
+    def begin(self, outgoing: Outgoing) -> asyncio.Future[None] | None:
+        if not self.at_once:
+            return None
+        return asyncio.ensure_future(self.send(outgoing, timeout=1.0))
 
     async def send(self, outgoing: Outgoing, *, timeout: float | None) -> None:
         assert timeout is not None and timeout < 60, "nobody waits for a connection without an end"

@@ -12,7 +12,7 @@ from pipeline.message import Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
 from tests.runtime.stand_ins import Answer, ScriptedPublisher, in_time
 
-OUT = Outgoing(exchange="", routing_key="invoices", message=Message(b"", message_id="m-1"), mandatory=True)
+OUT = Outgoing.of(Message(b"", message_id="m-1"), exchange="", routing_key="invoices", mandatory=True)
 
 
 async def confirmed(answers: list[Answer], *, worth: int = 10**6) -> tuple[ScriptedPublisher, list[tuple[str, float]]]:

@@ -2,7 +2,7 @@
 way, and every way to end leaves the numbers and the source in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -83,14 +83,22 @@ class ScriptedSource:
 
 
 class Works:
+    line_is_up = False  # whether messages go at once, or have to wait
+
     def __init__(
-        self, script: Sequence[object] = (), answers: Sequence[Answer] = (), *, source: Any = None, **producer: Any
+        self,
+        script: Sequence[object] = (),
+        answers: Sequence[Answer] = (),
+        *,
+        source: Any = None,
+        **producer: Any,
     ) -> None:
         self.clock = FakeClock()
         self.seen = Recorder()
         self.ledger = a_producer_ledger()
         self.source = source or ScriptedSource(script)
         self.publisher = ScriptedPublisher(answers)
+        self.publisher.at_once = Works.line_is_up
         self.run = ProducerRun(
             producer=a_producer(**producer),
             source=self.source,
@@ -105,6 +113,12 @@ class Works:
         await in_time(self.clock, self.run.run())
         async with asyncio.timeout(5):
             await self.run.settled()
+
+
+@pytest.fixture(autouse=True, params=["line up", "line to come"])
+def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test twice: with publishes that go at once, and with such as have to wait first."""
+    monkeypatch.setattr(Works, "line_is_up", request.param == "line up")
 
 
 async def test_an_item_counts_as_sent_when_it_is_confirmed() -> None:
@@ -194,24 +208,25 @@ async def test_what_cannot_be_a_body_fails_the_producer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "journal", "counted"),
+    ("made", "journal", "counted"),
     [
-        (ScriptedSource([], opens=SourceError("no such file")), ["open"], {}),
+        (lambda: ScriptedSource([], opens=SourceError("no such file")), ["open"], {}),
         (
-            ScriptedSource([an_item(1)], closes=SourceError("no such file")),
+            lambda: ScriptedSource([an_item(1)], closes=SourceError("no such file")),
             ["open", "sent i-1", "close"],
             {"confirmed"},
         ),
         (
-            ScriptedSource([an_item(1), SourceError("no such file")]),
+            lambda: ScriptedSource([an_item(1), SourceError("no such file")]),
             ["open", "sent i-1", "close"],
             {"confirmed"},
         ),
     ],
 )
 async def test_a_source_that_fails_fails_the_producer(
-    source: ScriptedSource, journal: list[str], counted: set[str]
+    made: Callable[[], ScriptedSource], journal: list[str], counted: set[str]
 ) -> None:
+    source = made()
     works = Works(source=source)
     await works.to_the_end()
     assert works.run.failure == "no such file"

@@ -3,7 +3,6 @@ confirm ends the wait of its sender. Which message takes which channel is not kn
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 
 from aiormq.channel import Channel as ClientChannel
 
@@ -75,43 +74,36 @@ class FastOutlet:
             message.over = self._loop.create_future()
         await asyncio.shield(message.over)
 
-    def send(self, outgoing: Outgoing) -> Awaitable[None]:
-        message = outgoing.message
+    def send(self, outgoing: Outgoing) -> asyncio.Future[None]:
+        message_id, number = outgoing.message_id, self._last + 1
         try:
             if self.closed:
                 raise NotConnected(f"nothing was sent to {outgoing}: the channel had just been closed")
-            octets = writing.basic_publish(
-                self._number,
-                outgoing.exchange,
-                outgoing.routing_key,
-                mandatory=outgoing.mandatory,
-                message=message,
-                frame_max=self._frame_max,
-            )
+            octets, rest = writing.publish(self._number, outgoing, frame_max=self._frame_max)
         except UNWRITABLE as error:
             unwritable = Unwritable(f"a message to {outgoing} cannot be written: {error}")
-            self._after_one(message.message_id, unwritable)
+            self._after_one(message_id, unwritable)
             raise unwritable from None
         except NotConnected as error:
-            self._after_one(message.message_id, error)
+            self._after_one(message_id, error)
             raise
-        self._last += 1
         answer = self._loop.create_future()
-        self._in_flight[self._last] = _InFlight(outgoing, answer)
-        self._ids[str(message.message_id)] = self._last
-        if writing.fits(message.body, frame_max=self._frame_max):
-            self._write(octets, *writing.body(self._number, message.body))
+        self._last = number
+        self._in_flight[number] = _InFlight(outgoing, answer)
+        self._ids[message_id] = number
+        if rest:
+            self._long_body = self._loop.create_task(self._write_long_body(octets, rest))
         else:
-            self._long_body = self._loop.create_task(self._write_long_body(octets, message.body))
+            self._write(octets)
         return answer
 
     # To the broker
 
-    def _write(self, *octets: bytes) -> None:
+    def _write(self, octets: bytes) -> None:
         if not self._octets:
             self._switch.write_soon(self)
-        self._octets += octets
-        self._size += sum(map(len, octets))
+        self._octets.append(octets)
+        self._size += len(octets)
         if self._size > WRITE_AT:
             self._switch.write_now()
 
@@ -176,8 +168,8 @@ class FastOutlet:
 
     def _end(self, number: int, error: Exception | None) -> None:
         message = self._in_flight.pop(number)
-        message_id = message.outgoing.message.message_id
-        del self._ids[str(message_id)]
+        message_id = message.outgoing.message_id
+        del self._ids[message_id]
         if message.answer.done():
             pass  # its sender has gone
         elif error is None:
@@ -211,8 +203,8 @@ class FastOutlet:
 
     # Its end
 
-    def _after_one(self, message_id: str | None, error: Exception | None) -> None:
-        self._answered(str(message_id), error)
+    def _after_one(self, message_id: str, error: Exception | None) -> None:
+        self._answered(message_id, error)
         if self._alone and self._closing is None and not self.closed:
             self._closing = self._loop.create_task(self._close())
 

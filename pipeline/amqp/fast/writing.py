@@ -9,6 +9,7 @@ from typing import Final
 from pamqp import encode
 
 from pipeline.amqp.convert import room_for_properties, to_table
+from pipeline.amqp.outlet import Outgoing
 from pipeline.message import Message
 
 # A frame (4.2.3): type, channel, size, payload, end octet.
@@ -56,30 +57,34 @@ def basic_reject(channel: int, tag: int, *, requeue: bool) -> bytes:
     return _SETTLEMENT.pack(_METHOD, channel, _SETTLEMENT_SIZE, _BASIC, _REJECT, tag, requeue, _END_OCTET)
 
 
-def basic_publish(
-    channel: int, exchange: str, routing_key: str, *, mandatory: bool, message: Message, frame_max: int
-) -> bytes:
-    """basic.publish and its content header, two frames. The body follows. Raises `ValueError` and what
-    else is in `convert.UNWRITABLE` for what AMQP cannot carry."""
-    flags, properties = _properties(message)
-    size, room = _FLAGS_SIZE + len(properties), room_for_properties(frame_max)
-    if size > room:
-        raise ValueError(f"headers and properties take {size} bytes, and the broker allows {room}")
-    return b"".join(
-        (
-            _publish_method(channel, exchange, routing_key, mandatory),
-            _CONTENT_HEADER.pack(
-                _HEADER, channel, _IN_CONTENT_HEADER + len(properties), _BASIC, 0, len(message.body), flags
-            ),
-            properties,
-            _END,
-        )
+def publish(channel: int, outgoing: Outgoing, *, frame_max: int) -> tuple[bytes, bytes]:
+    """basic.publish, its content header, and the body where it fits into one frame; else it comes back as the rest, for
+    `long_body`. Raises `ValueError` and what else is in `convert.UNWRITABLE` for what AMQP cannot carry."""
+    properties = outgoing.properties
+    written = properties.written
+    if written is None:
+        written = properties.written = _written(properties.like)
+    flags, before, after = written
+    body, message_id = outgoing.body, b""
+    if outgoing.message_id:
+        flags |= _MESSAGE_ID
+        message_id = _short_string(outgoing.message_id, "message_id")
+    size, length = len(before) + len(message_id) + len(after), len(body)
+    if _FLAGS_SIZE + size > (room := room_for_properties(frame_max)):
+        raise ValueError(f"headers and properties take {_FLAGS_SIZE + size} bytes, and the broker allows {room}")
+    start = (
+        _publish_method(channel, outgoing.exchange, outgoing.routing_key, outgoing.mandatory),
+        _CONTENT_HEADER.pack(_HEADER, channel, _IN_CONTENT_HEADER + size, _BASIC, 0, length, flags),
+        before,
+        message_id,
+        after,
+        _END,
     )
-
-
-def body(channel: int, octets: bytes) -> tuple[bytes, ...]:
-    """A body that fits into one frame, in the pieces of that frame; none where it is empty (4.2.6.2)."""
-    return (_FRAME.pack(_BODY, channel, len(octets)), octets, _END) if octets else ()
+    if frame_max and length > frame_max - OUTSIDE_PAYLOAD:
+        return b"".join(start), body
+    if not length:  # no body frame (4.2.6.2)
+        return b"".join(start), b""
+    return b"".join((*start, _FRAME.pack(_BODY, channel, length), body, _END)), b""
 
 
 def long_body(channel: int, octets: bytes, *, frame_max: int) -> Iterator[bytes]:
@@ -88,11 +93,6 @@ def long_body(channel: int, octets: bytes, *, frame_max: int) -> Iterator[bytes]
     for at in range(0, len(octets), most):
         piece = whole[at : at + most]
         yield b"".join((_FRAME.pack(_BODY, channel, len(piece)), piece, _END))
-
-
-def fits(octets: bytes, *, frame_max: int) -> bool:
-    """Whether a body is one frame at most; 0 in `connection.tune` means no limit."""
-    return not frame_max or len(octets) <= frame_max - OUTSIDE_PAYLOAD
 
 
 @lru_cache(maxsize=1_024)  # a program publishes to few places; a place costs four times as much as looking it up
@@ -113,48 +113,47 @@ def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bo
 _IDS = Struct(">HH")
 
 
-def _properties(message: Message) -> tuple[int, bytes]:
-    """Flags and values: persistent unless the message says otherwise; an empty text is absent, as the client has it."""
+def _written(message: Message) -> tuple[int, bytes, bytes]:
+    """Flags, and values before and behind the message-id, which stands between them: persistent unless the message says
+    otherwise; an empty text is absent, as the client has it."""
     flags = _DELIVERY_MODE
-    parts: list[bytes] = []
+    before: list[bytes] = []
+    after: list[bytes] = []
     if message.content_type:
         flags |= _CONTENT_TYPE
-        parts.append(_short_string_again(message.content_type, "content_type"))
+        before.append(_short_string(message.content_type, "content_type"))
     if message.content_encoding:
         flags |= _CONTENT_ENCODING
-        parts.append(_short_string_again(message.content_encoding, "content_encoding"))
+        before.append(_short_string(message.content_encoding, "content_encoding"))
     if message.headers:
         flags |= _HEADERS
-        parts.append(encode.field_table(to_table(message.headers)))
-    parts.append(_TRANSIENT if message.delivery_mode == "transient" else _PERSISTENT)
+        before.append(encode.field_table(to_table(message.headers)))
+    before.append(_TRANSIENT if message.delivery_mode == "transient" else _PERSISTENT)
     if message.priority is not None:
         flags |= _PRIORITY
-        parts.append(bytes([message.priority]))
+        before.append(bytes([message.priority]))
     if message.correlation_id:
         flags |= _CORRELATION_ID
-        parts.append(_short_string(message.correlation_id, "correlation_id"))
+        before.append(_short_string(message.correlation_id, "correlation_id"))
     if message.reply_to:
         flags |= _REPLY_TO
-        parts.append(_short_string(message.reply_to, "reply_to"))
+        before.append(_short_string(message.reply_to, "reply_to"))
     if message.expiration is not None:
         flags |= _EXPIRATION
-        parts.append(_short_string(str(message.expiration), "expiration"))
-    if message.message_id:
-        flags |= _MESSAGE_ID
-        parts.append(_short_string(message.message_id, "message_id"))
+        before.append(_short_string(str(message.expiration), "expiration"))
     if message.timestamp is not None:
         flags |= _TIMESTAMP
-        parts.append(_TIME.pack(message.timestamp))
+        after.append(_TIME.pack(message.timestamp))
     if message.type:
         flags |= _TYPE
-        parts.append(_short_string_again(message.type, "type"))
+        after.append(_short_string(message.type, "type"))
     if message.user_id:
         flags |= _USER_ID
-        parts.append(_short_string(message.user_id, "user_id"))
+        after.append(_short_string(message.user_id, "user_id"))
     if message.app_id:
         flags |= _APP_ID
-        parts.append(_short_string_again(message.app_id, "app_id"))
-    return flags, b"".join(parts)
+        after.append(_short_string(message.app_id, "app_id"))
+    return flags, b"".join(before), b"".join(after)
 
 
 def _short_string(text: str, name: str) -> bytes:
@@ -164,7 +163,5 @@ def _short_string(text: str, name: str) -> bytes:
         raise ValueError(f"its {name} takes {len(octets)} bytes, and AMQP allows 255")
     return _ONE_OCTET[len(octets)] + octets
 
-
-_short_string_again = lru_cache(maxsize=256)(_short_string)  # for what is the same in many messages
 
 _ONE_OCTET = [bytes([number]) for number in range(256)]

@@ -3,9 +3,7 @@ channel is not known here."""
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
 from functools import partial
-from typing import cast
 
 from aiormq import exceptions as client
 from aiormq.channel import Channel as ClientChannel
@@ -56,13 +54,13 @@ class PlainOutlet:
                 future = self._in_flight[message_id] = asyncio.get_running_loop().create_future()
             await asyncio.shield(future)
 
-    def send(self, outgoing: Outgoing) -> Awaitable[None]:
+    def send(self, outgoing: Outgoing) -> asyncio.Future[None]:
         # Cancelled in the middle, a publish would leave its confirm to the next message with the same id; so it runs
         # to its end, whoever has stopped to wait for it.
-        self._in_flight[str(outgoing.message.message_id)] = None
+        self._in_flight[outgoing.message_id] = None
         task = asyncio.create_task(self._publish(outgoing))
         self._publishing.add(task)
-        task.add_done_callback(partial(self._published, str(outgoing.message.message_id)))
+        task.add_done_callback(partial(self._published, outgoing.message_id))
         return asyncio.shield(task)
 
     async def _publish(self, outgoing: Outgoing) -> None:
@@ -70,7 +68,7 @@ class PlainOutlet:
             properties = self._properties(outgoing)
             await self._turn()
             await self._channel.basic_publish(
-                cast(bytes, outgoing.message.body),
+                outgoing.body,
                 exchange=outgoing.exchange,
                 routing_key=outgoing.routing_key,
                 properties=properties,
@@ -79,14 +77,14 @@ class PlainOutlet:
         except (Exception, asyncio.CancelledError) as error:
             raise self._meaning(error, outgoing) from None
         finally:
-            self._put_down(str(outgoing.message.message_id))
+            self._put_down(outgoing.message_id)
             if self._alone:
                 await self._close()
 
     def _properties(self, outgoing: Outgoing) -> Basic.Properties:
         properties = to_properties(outgoing.message)
         room = room_for_properties(self._channel.connection.connection_tune.frame_max)
-        if room < longest(outgoing.message.headers) and (size := len(properties.marshal())) > room:
+        if room < longest(outgoing.properties.like.headers) and (size := len(properties.marshal())) > room:
             raise ValueError(f"headers and properties take {size} bytes, and the broker allows {room}")
         return properties
 

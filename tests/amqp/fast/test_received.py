@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.amqp.fast import writing
 from pipeline.amqp.fast.received import Received
+from pipeline.amqp.outlet import Outgoing
 from pipeline.message import Message
 
 SENT: dict[str, Any] = {
@@ -28,9 +29,11 @@ SENT: dict[str, Any] = {
 
 
 def received() -> Received:
-    written = writing.basic_publish(1, "e", "k", mandatory=True, message=Message(b"hello", **SENT), frame_max=0)
+    outgoing = Outgoing.of(Message(b"hello", **SENT), exchange="e", routing_key="k", mandatory=True)
+    written, _ = writing.publish(1, outgoing, frame_max=0)
     header = written.index(b"\xce\x02") + 1  # the method frame's end octet, and the header frame's type
-    return Received(b"hello", b"\x01e\x01k\xce" + written[header:-1], "q", True)
+    body = written.index(b"\xce\x03", header)
+    return Received(b"hello", b"\x01e\x01k\xce" + written[header:body], "q", True)
 
 
 def told(message: Message) -> dict[str, Any]:
