@@ -1,6 +1,7 @@
 """A received message that is decoded when somebody asks: the body at once, properties with the first that is asked for,
 headers with themselves. What it is read from is `reading`'s. Hot: one is made for each delivery."""
 
+from contextlib import suppress
 from typing import Any, Final
 
 from pipeline.amqp.convert import DELIVERY_MODES, milliseconds
@@ -27,14 +28,30 @@ def _property(name: str) -> Any:
     return property(get, put)
 
 
+def _where(name: str) -> Any:
+    """The same for the exchange and the routing key, which most handlers and all outputs do without."""
+
+    def get(message: "Received") -> Any:
+        found = message._read() if message._found is None else message._found
+        if name not in found:
+            message._read_where(found)
+        return found[name]
+
+    def put(message: "Received", value: object) -> None:
+        found = message._found
+        (message._read() if found is None else found)[name] = value
+
+    return property(get, put)
+
+
 class Received(Message):
     """A `Message` whose properties are read from the octets when they are asked for, and may be changed like any
     other's. Copied or pickled it becomes a plain one."""
 
     __slots__ = ("_found", "_octets")
 
-    exchange = _property("exchange")
-    routing_key = _property("routing_key")
+    exchange = _where("exchange")
+    routing_key = _where("routing_key")
     content_type = _property("content_type")
     content_encoding = _property("content_encoding")
     delivery_mode = _property("delivery_mode")
@@ -72,17 +89,27 @@ class Received(Message):
 
     def _read(self) -> dict[str, Any]:
         octets = self._octets
-        found: dict[str, Any] = {"exchange": "", "routing_key": ""}
-        self._found = found
         try:
-            found["exchange"], at = reading.short_string(octets, 0)
-            found["routing_key"], at = reading.short_string(octets, at)
+            at = 1 + octets[0]  # behind the exchange
+            at += 1 + octets[at]  # behind the routing key
         except IndexError:  # no broker sends that; it must not be the handler that hears of it
-            return found
-        found |= reading.properties(octets, at + _TO_FLAGS)
-        found["delivery_mode"] = DELIVERY_MODES.get(found.get("delivery_mode"))
-        found["expiration"] = milliseconds(found.get("expiration"))
+            at = len(octets)
+        found: dict[str, Any] = reading.properties(octets, at + _TO_FLAGS)
+        self._found = found
+        if (mode := found.get("delivery_mode")) is not None:
+            found["delivery_mode"] = DELIVERY_MODES.get(mode)
+        if (expiration := found.get("expiration")) is not None:
+            found["expiration"] = milliseconds(expiration)
         return found
+
+    def _read_where(self, found: dict[str, Any]) -> None:
+        """What was put there meanwhile stays."""
+        exchange = routing_key = ""
+        with suppress(IndexError):
+            exchange, at = reading.short_string(self._octets, 0)
+            routing_key, _ = reading.short_string(self._octets, at)
+        found.setdefault("exchange", exchange)
+        found.setdefault("routing_key", routing_key)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _plain, (self.body, {name: getattr(self, name) for name in _NAMES})
