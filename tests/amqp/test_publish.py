@@ -199,7 +199,7 @@ async def test_a_refusal_among_many_messages_reaches_nobody_else(broker: BrokerU
 async def test_the_one_bad_message_of_a_channel_is_found(broker: BrokerUnderTest) -> None:
     # Given twenty messages to one queue at once, one of them under a name that is not ours
     messages = [outgoing("q", message_id=str(number)) for number in range(20)]
-    messages[7].message.user_id = "somebody-else"
+    messages[7] = outgoing("q", message_id="7", user_id="somebody-else")
     async with publishing(broker.url, "q") as (publisher, link):
         generation = link.generation
         # When those that are unconfirmed are sent again

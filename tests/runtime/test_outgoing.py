@@ -1,7 +1,7 @@
 """From what a handler or a source gives to a message on its way: what the file's `publish` says, and what a message
 carries itself."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -118,7 +118,7 @@ def test_headers_are_those_of_the_file_and_its_own_which_win() -> None:
     own = Message("x", headers={"region": "us", "n": 1})
     out = outgoing(own, PUBLISH, message_id="id-1")
     assert out.message.headers == {"origin": "file", "region": "us", "n": 1}
-    out.message.headers["later"] = True
+    out.properties.like.headers["later"] = True
     assert own.headers == {"region": "us", "n": 1}
     assert PUBLISH.headers == {"origin": "file", "region": "eu"}
 
@@ -126,6 +126,11 @@ def test_headers_are_those_of_the_file_and_its_own_which_win() -> None:
 def test_what_cannot_be_a_body_is_told() -> None:
     with pytest.raises(EncodeError):
         outgoing(object(), PUBLISH, message_id="id-1")
+
+
+def test_an_id_that_is_no_text_is_told() -> None:
+    with pytest.raises(EncodeError, match="its message_id is of type int, and AMQP's is text"):
+        outgoing(Message("x", message_id=cast(str, 7)), PUBLISH, message_id="id-1")
 
 
 # The same, with what `publish` says gathered once
@@ -150,7 +155,7 @@ def test_a_stamp_makes_the_same(publish: Any, value: object) -> None:
 def test_messages_of_one_stamp_share_no_headers() -> None:
     stamp = Stamp(PUBLISH)
     first, second = stamp.outgoing("a", "id-1"), stamp.outgoing("b", "id-2")
-    first.message.headers["own"] = 1
+    first.message.headers["own"] = 1  # a message of its own, made when it is asked for
     assert second.message.headers == {"origin": "file", "region": "eu"}
     with pytest.raises(EncodeError):
         stamp.outgoing(object(), "id-3")
