@@ -121,6 +121,29 @@ class MessageFailed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MessageRetried:
+    """A handler failed and the message is handled again after `after` seconds: this was `attempt` of `attempts`."""
+
+    consumer: str
+    message_id: str | None
+    error: str
+    attempt: int
+    attempts: int
+    after: float
+    frames: tuple[str, ...]
+    body: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptDisbelieved:
+    """The header that counts a message's attempts says what cannot be true; it is handled as if for the first time."""
+
+    consumer: str
+    message_id: str | None
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SettleTroubled:
     """A copy could not be confirmed; the message is held and tried again after `next_attempt` seconds."""
 
@@ -255,6 +278,8 @@ Event = (
     | MessageReceived
     | MessageDone
     | MessageFailed
+    | MessageRetried
+    | AttemptDisbelieved
     | SettleTroubled
     | RedeliveryExpected
     | ProducerStarted

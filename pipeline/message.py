@@ -85,6 +85,10 @@ class Message:
         self.attempt = attempt
         self._settle: Settle | None = None
 
+    def mentions(self, name: bytes) -> bool:
+        """Whether it is worth looking for a header of this name: cheap, and right where it says no."""
+        return name.decode() in self.headers
+
     async def ack(self) -> None:
         """Acknowledge, with `ack: manual`. Waits until everything published through `context.publish` for this
         message is confirmed. Raises `SettlementError` when the message was settled before or is not yours to settle."""

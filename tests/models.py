@@ -13,6 +13,7 @@ from pipeline.config.model import (
     Producer,
     Publish,
     Queue,
+    Retry,
     Runtime,
 )
 
@@ -55,6 +56,7 @@ def a_consumer(name: str = "charge", **changes: Any) -> Consumer:
         "prefetch": 32,
         "concurrency": 1,
         "timeout": None,
+        "retry": None,
         "content": None,
         "exclusive": False,
         "arguments": {},
@@ -62,6 +64,11 @@ def a_consumer(name: str = "charge", **changes: Any) -> Consumer:
         "publish": None,
     }
     return Consumer(**{**values, **changes})
+
+
+def a_retry(*delays: float, **changes: Any) -> Retry:
+    values: dict[str, Any] = {"delays": delays, "only": (), "excluded": (), "strategy": "broker"}
+    return Retry(**{**values, **changes})
 
 
 def a_producer(name: str = "nightly", **changes: Any) -> Producer:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path as FilePath
 from typing import Literal
 
-from pipeline.config import argument_checks, broker, dead_letters
+from pipeline.config import argument_checks, broker, dead_letters, retries, retry_strategies
 from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE, BadUrl, parse
 from pipeline.config.names import BROKERS_OWN
 from pipeline.config.nodes import ListNode, MapNode, Path, ScalarNode, at, key_place, value_place
@@ -115,7 +115,9 @@ def _queues(settings: Settings, report: Report) -> None:
             and not routed
             and settings.broker_name("queues", queue) not in holders
         ):
-            sentence = "from RabbitMQ 4.0 a message returned 20 times is dropped by the broker"
+            limit = retries.native_arguments(settings, queue).get("x-delivery-limit", 20)
+            times = "once" if limit == 1 else f"{limit} times"
+            sentence = f"from RabbitMQ 4.0 a message returned {times} is dropped by the broker"
             name = settings.broker_name("queues", queue)
             report.warning(
                 "quorum-without-dead-letter",
@@ -165,9 +167,10 @@ def _slow(settings: Settings, name: str, report: Report) -> None:
     written: Path = settings.written("consumers", name, "timeout") or ("defaults", "consumers", "timeout")
     if not timeout or not re.fullmatch(variant("positive_duration")["pattern"], timeout):
         return  # the schema has said so
-    if seconds(timeout) <= _BROKERS_PATIENCE or _patient(settings, queue):
+    hold = retry_strategies.longest_hold(settings, name, seconds(timeout))
+    if hold <= _BROKERS_PATIENCE or _patient(settings, queue):
         return
-    sentence = f'RabbitMQ takes a message back after 30 minutes by default; "{name}" may hold it for {_spoken(timeout)}'
+    sentence = f'RabbitMQ takes a message back after 30 minutes by default; "{name}" may hold it for {_spoken(hold)}'
     report.warning("slow-handler", value_place(settings.root, written), sentence)
 
 
@@ -180,8 +183,8 @@ def _patient(settings: Settings, queue: str) -> bool:
     return told or (newest and settings.value("queues", queue, "type") != "quorum")
 
 
-def _spoken(duration: str) -> str:
-    text = spoken(seconds(duration))
+def _spoken(duration: float) -> str:
+    text = spoken(duration)
     return text.removesuffix("m") if text.endswith("m") else text
 
 

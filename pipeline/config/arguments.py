@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from pipeline.config import retries
 from pipeline.config.model import QueueType, Value
 from pipeline.config.nodes import Plain
 from pipeline.config.settings import Settings
@@ -118,7 +119,8 @@ CONSUMER_ARGUMENTS = (
 
 
 def merged(settings: Settings, queue: str, dead_letter: str | None, *, holds_dead_letters: bool) -> dict[str, Value]:
-    """All arguments of a queue as the broker gets them: its type, first-class keys, dead letters, the user's own."""
+    """All arguments of a queue as the broker gets them: its type, first-class keys, dead letters, delayed retry, the
+    user's own."""
     kind = settings.value("queues", queue, "type")
     assert isinstance(kind, str)
     own = settings.value("queues", queue, "arguments")
@@ -130,7 +132,7 @@ def merged(settings: Settings, queue: str, dead_letter: str | None, *, holds_dea
         value = settings.value("queues", queue, key)
         if value is not None and value is not False:
             arguments[known.argument] = _converted(known, value)
-    return arguments | _values(own)
+    return arguments | retries.native_arguments(settings, queue) | _values(own)
 
 
 def _dead_letter_arguments(kind: str, dead_letter: str | None) -> dict[str, Value]:

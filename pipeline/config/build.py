@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any, Literal
 from urllib.parse import quote
 
-from pipeline.config import arguments, broker, dead_letters
+from pipeline.config import arguments, broker, dead_letters, retries
 from pipeline.config.document import Document
 from pipeline.config.model import (
     Arguments,
@@ -184,6 +184,7 @@ class _Builder:
             name=key,
             queue=self.settings.broker_name("queues", queue),
             timeout=seconds(timeout) if timeout is not None else None,
+            retry=retries.build(self.settings, key),
             arguments=_table(self.settings.value("consumers", key, "arguments")),
             publish=self.publish(at(self.root, ("consumers", key, "publish"))),
             **self.values(

@@ -2,18 +2,29 @@
 The details of a step are the step's; problems come back as values, and nothing is imported, connected or written."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import agreement, argument_checks, broker, dead_letters, names, queues, references, refused
+from pipeline.config import (
+    agreement,
+    argument_checks,
+    broker,
+    dead_letters,
+    names,
+    queues,
+    references,
+    refused,
+    retry_checks,
+    retry_strategies,
+)
 from pipeline.config.advice import advise
 from pipeline.config.build import build
 from pipeline.config.document import Document
 from pipeline.config.interpolate import interpolate, why
 from pipeline.config.model import Loop, Pipeline, Until, Workers
-from pipeline.config.nodes import MapNode, ScalarNode, at, objects
+from pipeline.config.nodes import ListNode, MapNode, ScalarNode, at, objects
 from pipeline.config.nodes import Path as NodePath
 from pipeline.config.owner import owner
 from pipeline.config.phrases import either
@@ -57,7 +68,7 @@ class Reference:
     """Python code as the file names it, by its path; importing it is somebody else's step."""
 
     owner: str  # as a sentence calls it: consumer "charge"
-    key: str  # handler, lifespan or source; loop, of which the path is just uvloop
+    key: str  # handler, lifespan, source, only[0]; loop, of which the path is just uvloop
     path: str
     place: Place
     pipeline: int  # which of the files
@@ -194,6 +205,8 @@ def _check(root: MapNode, report: Report, overrides: Overrides) -> None:
     names.check(settings, report)
     dead_letters.check(settings, report)
     references.check(settings, report, overrides.until)
+    retry_checks.check(settings, report)
+    retry_strategies.check(settings, report)
     advise(settings, report)
 
 
@@ -218,8 +231,22 @@ def _handlers(file: _File, number: int) -> list[Reference]:
     for name, _ in objects(root, "consumers"):
         paths += [(("consumers", name, key), key) for key in ("handler", "lifespan")]
     found = [reference for path, key in paths if (reference := _reference(file, root, path, key, number))]
+    found += _exceptions(file, root, number)
     # What is not written as a path is told by the schema.
     return [reference for reference in found if re.fullmatch(variant("python_path")["pattern"], reference.path)]
+
+
+def _exceptions(file: _File, root: MapNode, number: int) -> Iterator[Reference]:
+    """What `retry` of each consumer names, where it stands: also in `defaults`, once for each that it counts for."""
+    for name, _ in objects(root, "consumers"):
+        own: NodePath = ("consumers", name, "retry")
+        retry: NodePath = own if at(root, own) is not None else ("defaults", "consumers", "retry")
+        for key in ("only", "except"):
+            listed = at(root, (*retry, key))
+            for n in range(len(listed.items)) if isinstance(listed, ListNode) else ():
+                reference = _reference(file, root, (*retry, key, n), f"{key}[{n}]", number)
+                if reference is not None:
+                    yield replace(reference, owner=owner(("consumers", name)))
 
 
 def _loop(opened: Sequence[_File]) -> Reference | None:

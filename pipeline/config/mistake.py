@@ -99,6 +99,7 @@ class _Mistake:
             "maximum": self._range,
             "minLength": self._empty,
             "minItems": self._empty,
+            "maxItems": self._many,
         }
         return by_rule[self.rejection.rule]()
 
@@ -107,6 +108,7 @@ class _Mistake:
             "duration": self._duration,
             "size": self._size,
             "python_path": self._python_path,
+            "exception": self._exception,
             "source": self._source,
         }
 
@@ -178,6 +180,8 @@ class _Mistake:
             return "wrong-shape", sentence, self._section_hint()
         if "object" in wanted and "string" not in wanted:
             hint = self._in_braces() if isinstance(self.value, str) else None
+            if self.key == "retry" and isinstance(self.value, list):
+                hint = "{delays: [...]}"
             return "wrong-shape", f"{self.name} maps its keys to values; this is {it}", hint
         if "array" in wanted and "string" not in wanted:
             hint = "- {exchange: ..., routing_key: ...}" if self.key == "bindings" else None
@@ -233,6 +237,9 @@ class _Mistake:
     def _empty(self) -> Answer:
         return "wrong-type", f"{self.name} cannot be empty", None
 
+    def _many(self) -> Answer:
+        return "out-of-range", f"{self.name} has at most {self.schema['maxItems']} items", None
+
     def _duration(self) -> Answer:
         if is_duration(self.value) and seconds(self.value) == 0:
             if self.key == "every":
@@ -263,6 +270,12 @@ class _Mistake:
         if not isinstance(self.value, str):
             return "wrong-type", self._sentence(), None
         return "bad-handler-path", f"a {self.key} is written package.module:function", path_hint(self.value)
+
+    def _exception(self) -> Answer:
+        if not isinstance(self.value, str):
+            return "wrong-type", self._sentence(), None
+        sentence = "an exception class is written package.module:Class, or is one of Python's own such as TimeoutError"
+        return "bad-handler-path", sentence, path_hint(self.value)
 
 
 def path_hint(path: str) -> str | None:

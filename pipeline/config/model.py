@@ -20,6 +20,7 @@ Workers = int | Literal["auto"]
 Loop = Literal["auto", "asyncio", "uvloop"]
 LogFormat = Literal["auto", "text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+RetryStrategy = Literal["broker", "native", "inline"]
 FileFormat = Literal["lines", "jsonl", "csv"]
 
 Scalar = str | int | float | bool | None
@@ -175,6 +176,26 @@ class Producer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Both forms of `retry`, compiled: so many delays, and one attempt more."""
+
+    delays: tuple[float, ...]
+    only: tuple[str, ...]  # exception classes as the file names them; none: whatever is raised
+    excluded: tuple[str, ...]  # the key `except`
+    strategy: RetryStrategy
+
+    @property
+    def attempts(self) -> int:
+        return len(self.delays) + 1
+
+
+def wait_queue(queue: str, delay: float) -> str:
+    """What a queue for messages that wait so many seconds is called on the broker. The delay is part of the name: a
+    list that changes makes new queues, and leaves those that are there as they are."""
+    return f"{queue}.retry.{round(delay * 1000)}ms"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Consumer:
     name: str
     queue: str  # the name on the broker
@@ -183,6 +204,7 @@ class Consumer:
     prefetch: int
     concurrency: int
     timeout: float | None
+    retry: Retry | None
     content: Content | None
     exclusive: bool
     arguments: Arguments

@@ -21,13 +21,12 @@ _ONLY = {
     "consumers": "only receives messages",
 }
 _LATER = {
-    "retry": "delayed retry comes in a later version; until then a failure is dead-lettered at once",
     "crash_limit": "it comes in a later version",
     "brokers": "several brokers come in a later version",
     "tests": "tests come in a later version",
     "http": "health pages and metrics come in a later version",
 }
-_RETRY = _LATER["retry"]
+_RETRY = "retry: {delays: [5s, 1m]}"
 _ACK = "ack: none, or on_success"
 _URL = "url: amqp://user@host:port/vhost"
 # Keys of clients, of other systems and of plain language: which key must be legal there, and what to write.

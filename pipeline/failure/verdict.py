@@ -1,12 +1,13 @@
-"""Decide what happens to a message whose handler has ended. Pure: an outcome and what the file allows go in, a verdict
-comes out. Nothing here knows queues or channels; `runtime.settle` acts."""
+"""Decide what happens to a message whose handler has ended. Pure: an outcome, an attempt and what the file allows go
+in, a verdict comes out. Nothing here knows queues or channels; `runtime.settle` acts."""
 
 import hashlib
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from pipeline.config.model import Ack
+from pipeline.config.model import Ack, RetryStrategy
+from pipeline.failure.delays import delay
 from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, TimedOut, Undecodable, text_of
 
 _OURS = __file__.rsplit("failure", 1)[0]  # the folder of this package
@@ -30,9 +31,34 @@ class Failure:
         return hashlib.sha256(f"{self.error_type}:{self.error}".encode(errors="replace")).hexdigest()[:16]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """`retry` of a consumer, with its exception classes at hand."""
+
+    delays: tuple[float, ...]
+    strategy: RetryStrategy
+    only: tuple[type[BaseException], ...] = ()  # none: whatever is raised
+    excluded: tuple[type[BaseException], ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        return len(self.delays) + 1
+
+    def covers(self, error: type[BaseException]) -> bool:
+        return (not self.only or issubclass(error, self.only)) and not issubclass(error, self.excluded)
+
+
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
     """It succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandleAgain:
+    """It is handled again after so many seconds. Nothing is lost by it: it waits on the broker, or is held."""
+
+    failure: Failure
+    after: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +80,15 @@ class GiveBack:
     """Nobody's fault: the broker shall deliver it again."""
 
 
-Verdict = Acknowledge | DeadLetter | Drop | GiveBack
+Verdict = Acknowledge | HandleAgain | DeadLetter | Drop | GiveBack
 
 ACKNOWLEDGE = Acknowledge()
 GIVE_BACK = GiveBack()
 
 
-def decide(outcome: Outcome, *, ack: Ack, dead_letter: bool) -> Verdict:
-    """What becomes of a message. `dead_letter` is False where the file says `dead_letter: false`."""
+def decide(outcome: Outcome, *, ack: Ack, dead_letter: bool, policy: Policy | None = None, attempt: int = 1) -> Verdict:
+    """What becomes of a message. `dead_letter` is False where the file says `dead_letter: false`; without a `policy`
+    every failure is final."""
     match outcome:
         case Done():
             return ACKNOWLEDGE
@@ -69,8 +96,42 @@ def decide(outcome: Outcome, *, ack: Ack, dead_letter: bool) -> Verdict:
             return GIVE_BACK
         case _:
             failure = failure_of(outcome)
-            # With `ack: none` the broker has forgotten the message already: there is nothing left to move.
-            return DeadLetter(failure) if dead_letter and ack != "none" else Drop(failure)
+            if policy is not None:
+                after = _again_after(outcome, policy, attempt)
+                if after is not None:
+                    return HandleAgain(failure, after)
+                failure = replace(failure, reason=_final_reason(outcome, failure.reason, policy))
+            return final(failure, ack=ack, dead_letter=dead_letter)
+
+
+def final(failure: Failure, *, ack: Ack, dead_letter: bool) -> DeadLetter | Drop:
+    """What becomes of a message that is not handled again."""
+    # With `ack: none` the broker has forgotten the message already: there is nothing left to move.
+    return DeadLetter(failure) if dead_letter and ack != "none" else Drop(failure)
+
+
+def _again_after(outcome: Outcome, policy: Policy, attempt: int) -> float | None:
+    """Seconds until it is handled again; None: never. Who asks for it in words gets it, whatever `only` says."""
+    match outcome:
+        case RetryAsked(after=after):
+            # How long a message waits in its own queue is the broker's to say.
+            return delay(policy.delays, attempt, after=None if policy.strategy == "native" else after)
+        case Failed(error) if policy.covers(type(error)):
+            return delay(policy.delays, attempt)
+        case TimedOut() if policy.covers(TimeoutError):
+            return delay(policy.delays, attempt)
+        case _:
+            return None
+
+
+def _final_reason(outcome: Outcome, reason: Reason, policy: Policy) -> Reason:
+    match outcome:
+        case RetryAsked():
+            return "max_attempts"
+        case Failed(error) if not policy.covers(type(error)):
+            return "fatal"
+        case _:
+            return reason
 
 
 def failure_of(outcome: RetryAsked | Rejected | Undecodable | Failed | TimedOut) -> Failure:

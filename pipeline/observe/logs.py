@@ -117,6 +117,10 @@ def _kind(event: Event) -> _Kind | None:
     match event:
         case events.MessageFailed(consumer=name, reason=reason, error=error):
             return "failed", name, reason, error
+        case events.MessageRetried(consumer=name, attempt=attempt, error=error):
+            return "retried", name, str(attempt), error
+        case events.AttemptDisbelieved(consumer=name):
+            return "disbelieved", name
         case events.RedeliveryExpected(consumer=name):
             return "redelivery", name
         case events.SettleTroubled(consumer=name, reason=reason):

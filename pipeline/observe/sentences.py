@@ -51,6 +51,13 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
             return _consumer(event)
         case events.MessageReceived() | events.MessageDone() | events.MessageFailed():
             return _message(event, bodies)
+        case events.MessageRetried():
+            return _retried(event, bodies)
+        case events.AttemptDisbelieved(consumer=name, message_id=which, said=said):
+            sentence = (
+                f"{_message_called(which)} says {_escaped(said)}, which cannot be true: it counts as a first attempt"
+            )
+            return Line(logging.WARNING, f"consumer.{name}", sentence)
         case events.SettleTroubled() | events.RedeliveryExpected() | events.HandlerAbandoned():
             return _held(event)
         case events.ProducerProgress():
@@ -124,8 +131,8 @@ def _message(event: events.MessageReceived | events.MessageDone | events.Message
     subject, which = f"consumer.{event.consumer}", _message_called(event.message_id)
     body = "" if bodies is None else f", body {shown_body(event.body, bodies)}"
     match event:
-        case events.MessageReceived(redelivered=redelivered):
-            again = ", delivered again" if redelivered else ""
+        case events.MessageReceived(redelivered=redelivered, attempt=attempt):
+            again = (", delivered again" if redelivered else "") + (f", attempt {attempt}" if attempt > 1 else "")
             return Line(logging.DEBUG, subject, f"received {which}{again}{body}")
         case events.MessageDone(seconds=seconds):
             return Line(logging.DEBUG, subject, f"ended {which} after {shown_seconds(seconds)}")
@@ -133,6 +140,14 @@ def _message(event: events.MessageReceived | events.MessageDone | events.Message
             level = logging.ERROR if dropped else logging.WARNING
             where = "".join(f"\n    {frame}" for frame in frames)
             return Line(level, subject, f"{which} failed ({reason}): {_shown_error(error)}; {fate}{body}{where}")
+
+
+def _retried(event: events.MessageRetried, bodies: int | None) -> Line:
+    body = "" if bodies is None else f", body {shown_body(event.body, bodies)}"
+    where = "".join(f"\n    {frame}" for frame in event.frames)
+    which, after = _message_called(event.message_id), shown_seconds(event.after)
+    failed = f"{which} failed (attempt {event.attempt} of {event.attempts}): {_shown_error(event.error)}"
+    return Line(logging.WARNING, f"consumer.{event.consumer}", f"{failed}; again in {after}{body}{where}")
 
 
 def _held(event: events.SettleTroubled | events.RedeliveryExpected | events.HandlerAbandoned) -> Line:

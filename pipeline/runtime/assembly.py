@@ -139,6 +139,7 @@ class Assembly:
             context=self._context(plan),
             asks_context=call_plan.asks_context,
             verbose=around.verbose,
+            policy=self.prepared.policies.get(plan.consumer.name),
         )
         run = ConsumerRun(
             plan=plan,
@@ -175,8 +176,9 @@ class Assembly:
         return lambda generation: declare(generation, topology)
 
     def _declare_again(self, plan: ConsumerPlan) -> Callable[[], Awaitable[None]]:
-        """For a dead-letter queue that somebody deleted."""
-        queues = tuple(each for each in self.plan.topologies["publish"].queues if each.name == plan.dead_letter)
+        """For a dead-letter queue or a wait queue that somebody deleted."""
+        names = {plan.dead_letter, *plan.wait_queues}
+        queues = tuple(each for each in self.plan.topologies["publish"].queues if each.name in names)
 
         async def again() -> None:
             generation = self.links["publish"].generation

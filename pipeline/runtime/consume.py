@@ -87,6 +87,7 @@ class ConsumerRun:
         if self.subscription is not None:
             await self.subscription.cancel()
         self._draining = True
+        self._processor.stop_waiting()
         if not self._at_most_once:
             await self._give_back_unstarted()
         self._wake(len(self._slots))

@@ -17,7 +17,7 @@ from pipeline.config.model import Broker, Log, Loop, Runtime
 from pipeline.events import Event, Notice, Summary
 from pipeline.runtime.assembly import Surroundings, declare_first
 from pipeline.runtime.broker import Brokers, brokers
-from pipeline.runtime.idle import until_idle, waiting
+from pipeline.runtime.idle import unseen, until_idle, waiting
 from pipeline.runtime.job import Job
 from pipeline.runtime.loop import choose, run_on
 from pipeline.runtime.plan import Plan
@@ -204,7 +204,8 @@ class _Watch:
 
     async def _stop_when_idle(self) -> None:
         looks = [_look(link, plan) for link, plan in zip(self._links, self._wanted.plans, strict=True)]
-        await until_idle(self._supervisor.table.rows, looks, self._wanted.clock)
+        rows, plans = self._supervisor.table.rows, self._wanted.plans
+        await until_idle(rows, looks, self._wanted.clock, unseen=unseen(plans))
         self._stop.request("nothing is left to do")
 
     def _link(self, plan: Plan, broker: Broker) -> Link:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pipeline.amqp.publish import Outgoing, Properties
 from pipeline.codec import EncodeError, encode
 from pipeline.config.model import Publish
+from pipeline.failure.headers import ATTEMPT
 from pipeline.message import Message
 
 
@@ -36,17 +37,20 @@ def outgoing(
 ) -> Outgoing:
     """`value` as `publish` says. A `Message` keeps what it carries itself: its exchange, routing key, headers and
     properties overrule, and its own `message_id` stays. One that was received is passed on: where it came from, and
-    who sent it, does not overrule. `headers` overrule all others. Raises `codec.EncodeError` for what
-    cannot be a body, or an id."""
+    who sent it, does not overrule, and how often it failed there is left behind. `headers` overrule all others. Raises
+    `codec.EncodeError` for what cannot be a body, or an id."""
     message = value if isinstance(value, Message) else Message(value)
     received = bool(message.queue)
     body, content_type = encode(message.body)
     if not isinstance(message.message_id, str | None):
         raise EncodeError(f"its message_id is of type {type(message.message_id).__name__}, and AMQP's is text")
+    own = {**publish.headers, **message.headers}
+    if received:
+        own.pop(ATTEMPT, None)  # it counts what happened in the queue that it came from
     return Outgoing.of(
         Message(
             body,
-            headers={**publish.headers, **message.headers, **(headers or {})},
+            headers={**own, **(headers or {})},
             content_type=message.content_type or publish.content_type or content_type,
             content_encoding=message.content_encoding or publish.content_encoding,
             delivery_mode=message.delivery_mode or publish.delivery_mode,

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipeline.config.model import Consumer, Pipeline, Producer, Publish, Queue, Topology
 from pipeline.errors import UsageError
-from pipeline.failure.queues import dead_letter_of, dead_letter_queues
+from pipeline.failure.queues import dead_letter_of, dead_letter_queues, wait_queues, wait_queues_of
 from pipeline.problems import did_you_mean
 
 # An alarm of the broker blocks connections that publish, and only those; `ack: none` reads without a prefetch limit, so
@@ -20,6 +20,7 @@ class ConsumerPlan:
     consumer: Consumer
     queue: Queue
     dead_letter: str | None  # where failures are copied to; None: they are dropped
+    wait_queues: tuple[str, ...]  # where messages wait to be handled again
     plain_publish: Publish  # for what a handler sends where the file says nothing
 
     @property
@@ -72,7 +73,11 @@ def check_names(pipelines: Collection[Pipeline], only: Collection[str]) -> None:
 def _consumer_plan(pipeline: Pipeline, consumer: Consumer) -> ConsumerPlan:
     queue = next(queue for queue in pipeline.queues if queue.name == consumer.queue)
     return ConsumerPlan(
-        consumer=consumer, queue=queue, dead_letter=dead_letter_of(queue), plain_publish=pipeline.publish
+        consumer=consumer,
+        queue=queue,
+        dead_letter=dead_letter_of(queue),
+        wait_queues=wait_queues_of(consumer),
+        plain_publish=pipeline.publish,
     )
 
 
@@ -95,8 +100,8 @@ def _topologies(pipeline: Pipeline, consumers: Collection[ConsumerPlan]) -> dict
 
 def _in_order(pipeline: Pipeline) -> tuple[Queue, ...]:
     """A dead-letter queue comes before the queue that points to it, so that no moment exists in which the broker would
-    dead-letter into nothing."""
+    dead-letter into nothing. Wait queues come last, behind the queues that they lead back to."""
     targets = {dead_letter_of(queue) for queue in pipeline.queues} - {None}
     first = [queue for queue in pipeline.queues if queue.name in targets]
     then = [queue for queue in pipeline.queues if queue.name not in targets]
-    return (*dead_letter_queues(pipeline), *first, *then)
+    return (*dead_letter_queues(pipeline), *first, *then, *wait_queues(pipeline))

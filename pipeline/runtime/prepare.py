@@ -1,14 +1,16 @@
 """Paths to callables and call plans: everything the files name in Python is imported and its signature checked, all
 problems in one go, before anything connects. The broker is not known here."""
 
-from collections.abc import Callable, Collection, Mapping
+import builtins
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from pipeline.config.load import Loaded, Reference
-from pipeline.config.model import Consumer, Pipeline, Source
+from pipeline.config.model import Consumer, Pipeline, Retry, Source
 from pipeline.errors import SourceProblem
+from pipeline.failure.verdict import Policy
 from pipeline.handlers.lifespan import check as check_lifespan
 from pipeline.handlers.parameters import SignatureProblem
 from pipeline.handlers.signature import CallPlan
@@ -34,6 +36,7 @@ class Prepared:
 
     plan: Plan
     handlers: Mapping[str, CallPlan]
+    policies: Mapping[str, Policy]  # of the consumers with `retry`
     lifespans: Mapping[str, Lifespan]  # of the consumers that have one of their own
     lifespan: Lifespan | None  # of `runtime`
     find: Callable[[str], object]
@@ -64,7 +67,7 @@ class _Imports:
             try:
                 found = importer.find(each.path, folder=each.folder)
             except ImportProblem as problem:
-                self.problems.append(each.error(problem.word, problem.sentence, problem.hint, problem.frames))
+                self._add(each.error(problem.word, problem.sentence, problem.hint, problem.frames))
             else:
                 self._found[each.pipeline, each.owner, each.key] = each, found
 
@@ -76,10 +79,14 @@ class _Imports:
         try:
             return check(found, reference.path)
         except SignatureProblem as problem:
-            self.problems.append(reference.error(problem.word, problem.sentence, problem.hint))
+            self._add(reference.error(problem.word, problem.sentence, problem.hint))
         except SourceProblem as problem:
-            self.problems.append(reference.error("bad-source", str(problem)))
+            self._add(reference.error("bad-source", str(problem)))
         return None
+
+    def _add(self, problem: Problem) -> None:
+        if problem not in self.problems:  # what stands in `defaults` is met once for each consumer
+            self.problems.append(problem)
 
 
 _Key = tuple[int, str, str]  # number of the file, owner, key
@@ -92,6 +99,7 @@ def _wanted(reference: Reference, only: Collection[str]) -> bool:
 def _prepared(number: int, pipeline: Pipeline, imports: _Imports, only: Collection[str]) -> Prepared:
     planned = plan(pipeline, only=only)
     handlers: dict[str, CallPlan] = {}
+    policies: dict[str, Policy] = {}
     lifespans: dict[str, Lifespan] = {}
     for each in planned.consumers:
         consumer = each.consumer
@@ -102,6 +110,8 @@ def _prepared(number: int, pipeline: Pipeline, imports: _Imports, only: Collecti
 
         if (call := imports.checked((number, owner, "handler"), as_handler)) is not None:
             handlers[consumer.name] = call
+        if consumer.retry is not None:
+            policies[consumer.name] = _policy(consumer.retry, (number, owner), imports)
         if (own := imports.checked((number, owner, "lifespan"), _as_lifespan)) is not None:
             lifespans[consumer.name] = own
     for producer in planned.producers:
@@ -112,10 +122,34 @@ def _prepared(number: int, pipeline: Pipeline, imports: _Imports, only: Collecti
     return Prepared(
         plan=planned,
         handlers=handlers,
+        policies=policies,
         lifespans=lifespans,
         lifespan=imports.checked((number, "`runtime`", "lifespan"), _as_lifespan),
         find=lambda path: imports.importer.find(path, folder=pipeline.folder),
     )
+
+
+def _policy(retry: Retry, whose: tuple[int, str], imports: _Imports) -> Policy:
+    def classes(key: str, names: Sequence[str]) -> tuple[type[BaseException], ...]:
+        found = (
+            imports.checked((*whose, f"{key}[{n}]"), _as_exception) if ":" in name else getattr(builtins, name)
+            for n, name in enumerate(names)
+        )
+        return tuple(each for each in found if each is not None)
+
+    return Policy(
+        delays=retry.delays,
+        strategy=retry.strategy,
+        only=classes("only", retry.only),
+        excluded=classes("except", retry.excluded),
+    )
+
+
+def _as_exception(found: object, path: str) -> type[BaseException]:
+    if isinstance(found, type) and issubclass(found, BaseException):
+        return found
+    sentence = f'"{path}" is no exception class, and only such can be raised'
+    raise SignatureProblem(sentence, "the class itself, package.module:Class", word="not-an-exception")
 
 
 def _as_source_of(settings: Source) -> Callable[[object, str], None]:

@@ -9,17 +9,20 @@ from typing import Any, assert_never
 from pipeline.amqp.publish import Publisher
 from pipeline.clock import Clock
 from pipeline.errors import ChannelGone, PublishError, SettlementError
-from pipeline.events import Event, MessageDone, MessageReceived, Notice, SettleTroubled
-from pipeline.failure.verdict import ACKNOWLEDGE, Verdict, decide, failure_of
+from pipeline.events import AttemptDisbelieved, Event, MessageDone, MessageReceived, Notice, SettleTroubled
+from pipeline.failure.headers import COUNTED_IN, recall
+from pipeline.failure.verdict import ACKNOWLEDGE, HandleAgain, Policy, Verdict, decide, failure_of
 from pipeline.handlers.call import Handler, Output, ended_by
 from pipeline.handlers.context import Context, Publish
 from pipeline.handlers.limit import TimeLimit
 from pipeline.message import Message, Way
-from pipeline.outcome import DONE, Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
+from pipeline.outcome import DONE, GIVEN_BACK, Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
 from pipeline.runtime.begun import begun
 from pipeline.runtime.outputs import Outlet, Outputs, told
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
+
+_LOOK_EVERY = 0.25  # seconds, at whether waiting in this process still makes sense
 
 
 class Processor:
@@ -38,11 +41,17 @@ class Processor:
         context: Callable[[Publish], Context],
         asks_context: bool,
         verbose: bool,
+        policy: Policy | None = None,
     ) -> None:
+        """Without a `policy` no message is handled a second time."""
         consumer = plan.consumer
         self._consumer = consumer
         self._manual = consumer.ack == "manual"
         self._dead_letter = plan.dead_letter is not None
+        self._policy = policy
+        self._counted_in = None if policy is None else COUNTED_IN[policy.strategy]
+        self._inline = policy is not None and policy.strategy == "inline"
+        self._stopping = False
         self._settler = settler
         self._limit = None if limit.seconds is None else limit
         self._clock = clock
@@ -66,6 +75,8 @@ class Processor:
     async def process(self, case: Case, handler: Handler) -> None:
         """Raises nothing but a cancellation, after giving the delivery back."""
         outputs = Outputs(self._outlet, case.delivery) if self._sends else None
+        if self._counted_in is not None and case.delivery.message.mentions(self._counted_in):
+            self._recall(case.delivery.message)
         started = self._received(case.message) if self._verbose else 0.0
         try:
             # Handle, conclude, settle. Nearly every message needs no more than the first line and the last one, which
@@ -74,10 +85,12 @@ class Processor:
             outcome = await run if self._limit is None else await self._limit.within(run)
             if outcome is not DONE or outputs is not None or self._manual:
                 outcome = await self._concluded(case, outcome, outputs)
+                if self._inline and outcome is not DONE:
+                    outcome = await self._handled_again(case, handler, outcome)
             if case.begun:
                 self._settled_by_hand(outcome)
             else:
-                await self._settler.settle(case, ACKNOWLEDGE if outcome is DONE else self._decide(outcome))
+                await self._settler.settle(case, ACKNOWLEDGE if outcome is DONE else self._decide(case, outcome))
         except asyncio.CancelledError:
             if outputs is not None:
                 outputs.forget()
@@ -92,6 +105,45 @@ class Processor:
             await self._settler.abandon(case)
         if self._verbose:
             self._done(case.message, started)
+
+    def stop_waiting(self) -> None:
+        """What waits here to be handled again goes back to its queue."""
+        self._stopping = True
+
+    def _recall(self, message: Message) -> None:
+        assert self._policy is not None
+        said = recall(message, self._policy)
+        if said is not None:
+            self._emit(AttemptDisbelieved(consumer=self._consumer.name, message_id=message.message_id, said=said))
+
+    async def _handled_again(self, case: Case, handler: Handler, outcome: Outcome) -> Outcome:
+        """With `strategy: inline`: how the last attempt ended. The delivery and its slot are held all the time, so that
+        nothing behind it is handled before it."""
+        while isinstance(verdict := self._decide(case, outcome), HandleAgain):
+            self._settler.tell_again(case.message, verdict.failure, verdict.after)
+            if not await self._waited(case, verdict.after):
+                return GIVEN_BACK
+            case.message.attempt += 1
+            outcome = await self._attempted(case, handler)
+        return outcome
+
+    async def _waited(self, case: Case, duration: float) -> bool:
+        """False when the pipeline stops, or its channel ends, which leaves no sense in waiting: it comes again."""
+        end = self._clock.now() + duration
+        while (left := end - self._clock.now()) > 0 and not self._stopping and case.delivery.alive:
+            await self._clock.sleep(min(left, _LOOK_EVERY))
+        return not self._stopping and case.delivery.alive
+
+    async def _attempted(self, case: Case, handler: Handler) -> Outcome:
+        outputs = Outputs(self._outlet, case.delivery) if self._sends else None
+        try:
+            run = self._begun(case, handler, outputs)
+            outcome = await run if self._limit is None else await self._limit.within(run)
+            return await self._concluded(case, outcome, outputs)
+        except BaseException:  # it was cancelled, or its channel has ended
+            if outputs is not None:
+                outputs.forget()
+            raise
 
     def _begun(self, case: Case, handler: Handler, outputs: Outputs | None) -> Coroutine[Any, Any, Outcome]:
         message = case.delivery.message
@@ -151,8 +203,14 @@ class Processor:
             self._one_for_all = self._context(_not_asked)
         return self._one_for_all
 
-    def _decide(self, outcome: Outcome) -> Verdict:
-        return decide(outcome, ack=self._consumer.ack, dead_letter=self._dead_letter)
+    def _decide(self, case: Case, outcome: Outcome) -> Verdict:
+        return decide(
+            outcome,
+            ack=self._consumer.ack,
+            dead_letter=self._dead_letter,
+            policy=self._policy,
+            attempt=case.message.attempt,
+        )
 
     async def _settle_by_hand(
         self, case: Case, outputs: Outputs | None, way: Way, argument: str | float | None
@@ -176,9 +234,9 @@ class Processor:
                     await outputs.confirmed()
                 verdict: Verdict = ACKNOWLEDGE
             case "reject":
-                verdict = self._decide(Rejected(str(argument)))
+                verdict = self._decide(case, Rejected(str(argument)))
             case "retry":
-                verdict = self._decide(RetryAsked(seconds(argument), "the handler asked for a retry"))
+                verdict = self._decide(case, RetryAsked(seconds(argument), "the handler asked for a retry"))
             case _:
                 assert_never(way)
         await self._settler.settle(case, verdict)

@@ -14,7 +14,7 @@ from pipeline.errors import LifespanError
 from pipeline.events import Notice, ProducerProgress, Ready, Stopping
 from pipeline.runtime.assembly import Assembly, Surroundings
 from pipeline.runtime.consume import ConsumerRun
-from pipeline.runtime.idle import until_idle
+from pipeline.runtime.idle import unseen, until_idle
 from pipeline.runtime.lifespans import Lifespans
 from pipeline.runtime.prepare import Lifespan, Prepared
 from pipeline.runtime.produce import ProducerRun
@@ -214,7 +214,9 @@ class _Process:
         await self._stop.event.wait()
 
     async def _stop_when_idle(self) -> None:
-        await until_idle([self._row], [each.waiting for each in self._assemblies], self._around.clock)
+        looks = [each.waiting for each in self._assemblies]
+        plans = [each.plan for each in self._assemblies]
+        await until_idle([self._row], looks, self._around.clock, unseen=unseen(plans))
         self._stop.request("nothing is left to do")
 
     # Stopping, in the order that loses nothing and repeats little

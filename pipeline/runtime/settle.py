@@ -9,10 +9,21 @@ from typing import assert_never
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
+from pipeline.config.model import wait_queue
 from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable, Unwritable
-from pipeline.events import Event, MessageFailed, RedeliveryExpected, SettleTroubled
-from pipeline.failure.headers import dead_letter_copy, without_user_headers
-from pipeline.failure.verdict import ACKNOWLEDGE, Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
+from pipeline.events import Event, MessageFailed, MessageRetried, RedeliveryExpected, SettleTroubled
+from pipeline.failure.headers import dead_letter_copy, wait_copy, without_user_headers
+from pipeline.failure.verdict import (
+    ACKNOWLEDGE,
+    Acknowledge,
+    DeadLetter,
+    Drop,
+    Failure,
+    GiveBack,
+    HandleAgain,
+    Verdict,
+    final,
+)
 from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery, Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
@@ -112,6 +123,8 @@ class Settler:
                 if acknowledged:
                     await delivery.ack()
                 self._ledger.done()
+            case HandleAgain(failure, after):
+                await self._wait(case, failure, after)
             case DeadLetter(failure):
                 await self._dead_letter(case, failure)
             case Drop(failure):
@@ -129,10 +142,48 @@ class Settler:
             case _:
                 assert_never(verdict)
 
+    async def _wait(self, case: Case, failure: Failure, after: float) -> None:
+        """On the broker, in a queue for this delay or, with `strategy: native`, in its own."""
+        retry = self._plan.consumer.retry
+        if retry is not None and retry.strategy == "native":
+            await case.delivery.reject(requeue=True)  # as a failure: the broker counts it, and waits the longer
+        else:
+            copy = self._copy(wait_copy, case, failure)
+            try:
+                safe = await self._confirmed(case, _to(wait_queue(self._plan.queue.name, after), copy))
+            except Unwritable as error:
+                # Without its own headers it would be another message; and what cannot be written will not be next time.
+                self._trouble(case.message, f"{error}; it cannot be handled again", 0.0)
+                await self._carry_out(case, self._final(failure))
+                return
+            if not safe:
+                await self._give_back_failed(case)
+                return
+            await case.delivery.ack()
+        self._ledger.retried()
+        self.tell_again(case.message, failure, after)
+
+    def _final(self, failure: Failure) -> Verdict:
+        return final(failure, ack=self._plan.consumer.ack, dead_letter=self._plan.dead_letter is not None)
+
     async def _dead_letter(self, case: Case, failure: Failure) -> None:
         target = self._plan.dead_letter
         assert target is not None, "decide() dead-letters only where there is a dead-letter queue"
-        copy = dead_letter_copy(
+        copy = self._copy(dead_letter_copy, case, failure)
+        try:
+            safe = await self._confirmed(case, _to(target, copy))
+        except Unwritable as error:
+            self._trouble(case.message, f"{error}; its own headers are left out of the copy", 0.0)
+            safe = await self._confirmed(case, _to(target, without_user_headers(copy)), stripped=True)
+        if safe:
+            await case.delivery.ack()
+            self._ledger.dead_lettered()
+            self._tell(case.message, failure, f'it is copied to dead-letter queue "{target}"', dropped=False)
+        else:
+            await self._give_back_failed(case)
+
+    def _copy(self, make: Callable[..., Message], case: Case, failure: Failure) -> Message:
+        copy = make(
             case.message,
             failure,
             consumer=self._plan.consumer.name,
@@ -143,20 +194,11 @@ class Settler:
         )
         # Returns are matched by message id, and repeats can only be recognised by one.
         copy.message_id = copy.message_id or uuid.uuid4().hex
-        out = Outgoing.of(copy, exchange="", routing_key=target, mandatory=True)
-        try:
-            safe = await self._confirmed(case, out)
-        except Unwritable as error:
-            self._trouble(case.message, f"{error}; its own headers are left out of the copy", 0.0)
-            out = Outgoing.of(without_user_headers(copy), exchange="", routing_key=target, mandatory=True)
-            safe = await self._confirmed(case, out, stripped=True)
-        if safe:
-            await case.delivery.ack()
-            self._ledger.dead_lettered()
-            self._tell(case.message, failure, f'it is copied to dead-letter queue "{target}"', dropped=False)
-        else:
-            await case.delivery.reject(requeue=True)
-            self._ledger.returned()
+        return copy
+
+    async def _give_back_failed(self, case: Case) -> None:
+        await case.delivery.reject(requeue=True)
+        self._ledger.returned()
 
     async def _confirmed(self, case: Case, outgoing: Outgoing, *, stripped: bool = False) -> bool:
         """Whether the copy is safe. False: it cannot be made safe and its time is up. Raises `ChannelGone`, and
@@ -181,7 +223,7 @@ class Settler:
                 break
             except Unroutable as error:
                 reason = str(error)
-                if not declared_again:  # somebody deleted the dead-letter queue
+                if not declared_again:  # somebody deleted the dead-letter queue, or the wait queue
                     with suppress(ConnectionLost):
                         await self._declare_again()
                         declared_again = True
@@ -195,6 +237,23 @@ class Settler:
         if not case.delivery.alive:
             raise ChannelGone("the channel ended while a copy waited for its confirm")
         return False
+
+    def tell_again(self, message: Message, failure: Failure, after: float) -> None:
+        """That an attempt has failed which is not the last."""
+        retry = self._plan.consumer.retry
+        body = message.body
+        self._emit(
+            MessageRetried(
+                consumer=self._plan.consumer.name,
+                message_id=message.message_id,
+                error=self._mask(f"{failure.error_type}: {failure.error}"),
+                attempt=message.attempt,
+                attempts=retry.attempts if retry is not None else message.attempt,
+                after=after,
+                frames=failure.frames,
+                body=body if isinstance(body, bytes) else b"",
+            )
+        )
 
     def _trouble(self, message: Message, reason: str, pause: float) -> None:
         self._emit(
@@ -220,3 +279,7 @@ class Settler:
                 body=body if isinstance(body, bytes) else b"",
             )
         )
+
+
+def _to(queue: str, copy: Message) -> Outgoing:
+    return Outgoing.of(copy, exchange="", routing_key=queue, mandatory=True)

@@ -63,6 +63,10 @@ class Row:
     def delivered(self) -> int:
         return sum(ledger.numbers()["delivered"] for ledger in chain.from_iterable(self.consumers))
 
+    @property
+    def retried(self) -> int:
+        return sum(ledger.numbers()["retried"] for ledger in chain.from_iterable(self.consumers))
+
     def clear_phase(self) -> None:
         """For the next worker of this row: the numbers stay and go on."""
         self._cells[0] = Phase.STARTING

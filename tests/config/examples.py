@@ -57,6 +57,7 @@ consumers:
     queue: billing
     handler: shop.billing:charge
     publish: {queue: invoices}
+    retry: {delays: [5s, 1m, 10m], only: [shop.errors:Transient, TimeoutError]}
   print:
     queue: invoices
     handler: pipeline.handlers:log

@@ -20,6 +20,7 @@ from pipeline.config.model import (
 from pipeline.secret import Secret
 from tests.config.examples import ENVIRONMENT, FULL
 from tests.config.loading import pipeline_of
+from tests.models import a_retry
 
 
 def test_an_empty_object_has_the_defaults_of_the_schema() -> None:
@@ -230,3 +231,57 @@ def test_nothing_of_the_model_prints_a_password(tmp_path: Path) -> None:
     assert pipeline.broker.tls.key_password == Secret("open sesame")
     assert "hunter-two" not in repr(pipeline) and "sesame" not in repr(pipeline)
     assert set(pipeline.secrets) == {Secret("hunter-two"), Secret("open sesame")}
+
+
+@pytest.mark.parametrize(
+    ("written", "delays"),
+    [
+        ("delays: [500ms, 5s, 1m]", (0.5, 5.0, 60.0)),
+        ("delays: [5s]", (5.0,)),
+        ("initial: 5s, attempts: 4", (5.0, 10.0, 20.0)),
+        ("initial: 5s, factor: 3, attempts: 4", (5.0, 15.0, 45.0)),
+        ("initial: 5s, factor: 1.5, max: 7s, attempts: 4", (5.0, 7.0, 7.0)),
+        ("initial: 100ms, factor: 1, attempts: 3", (0.1, 0.1)),
+        ("initial: 333ms, factor: 1.1, attempts: 4", (0.333, 0.366, 0.403)),  # in whole milliseconds
+        ("initial: 5s, factor: 100, max: 1h, attempts: 100", (5.0, 500.0, *[3600.0] * 97)),
+        ("initial: 5s, attempts: 4, strategy: native", (5.0, 10.0, 15.0)),
+        ("initial: 5s, max: 12s, attempts: 5, strategy: native", (5.0, 10.0, 12.0, 12.0)),
+    ],
+)
+def test_both_forms_of_retry_are_one_list(written: str, delays: tuple[float, ...]) -> None:
+    pipeline = pipeline_of(f"""
+        queues: {{billing: {{type: quorum, dead_letter: failed}}}}
+        consumers: {{charge: {{queue: billing, handler: "shop:charge", retry: {{{written}}}}}}}
+        """)
+    retry = pipeline.consumers[0].retry
+    assert retry is not None
+    assert (retry.delays, retry.attempts) == (delays, len(delays) + 1)
+
+
+def test_the_rest_of_a_retry() -> None:
+    pipeline = pipeline_of("""
+        defaults: {consumers: {retry: {delays: [5s], except: [ValueError], strategy: inline}}}
+        queues: {billing: {}, log: {}}
+        consumers:
+          charge: {queue: billing, handler: "shop:charge", retry: {delays: [1s], only: ["shop.errors:Transient"]}}
+          refund: {queue: billing, handler: "shop:refund"}
+          off: {queue: billing, handler: "shop:refund", retry: }
+          print: {queue: log, handler: "shop:print", ack: none}
+        """)
+    charge, refund, *others = (consumer.retry for consumer in pipeline.consumers)
+    assert charge == a_retry(1.0, only=("shop.errors:Transient",))
+    assert refund == a_retry(5.0, excluded=("ValueError",), strategy="inline")
+    assert others == [None, None]  # a file's defaults are no mistake of a consumer to which nothing comes back
+
+
+def test_a_queue_with_native_retry_is_declared_for_it() -> None:
+    pipeline = pipeline_of("""
+        defaults: {queues: {type: quorum}}
+        queues: {billing: {name: shop.billing, dead_letter: failed}, other: {dead_letter: f}}
+        consumers:
+          a: {queue: billing, handler: "shop:a", retry: {initial: 5s, max: 12s, attempts: 4, strategy: native}}
+          b: {queue: other, handler: "shop:b", retry: {delays: [5s]}}
+        """)
+    ours = {"x-delayed-retry-type": "failed", "x-delayed-retry-min": 5_000, "x-delayed-retry-max": 12_000}
+    assert pipeline.queues[0].arguments == {**QUORUM, **DEAD, **SAFE, **ours, "x-delivery-limit": 3}
+    assert pipeline.queues[1].arguments == {**QUORUM, **DEAD, **SAFE, "x-dead-letter-routing-key": "f"}

@@ -18,6 +18,7 @@ SITUATIONS = {
     "handler-signature",
     "manual-needs-async",
     "module-clash",
+    "not-an-exception",
     "several-runtimes",
     "shadowed-module",
     "unknown-module",

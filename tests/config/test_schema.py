@@ -75,6 +75,12 @@ PAIRS: list[tuple[type[Any], set[str], set[str], set[str]]] = [
     (model.Publish, set(keys(variant("publish"))), {"queue"}, set()),
     (model.Producer, set(keys(variant("producer"))), set(), {"name"}),
     (model.Consumer, set(keys(variant("consumer"))), set(), {"name"}),
+    (
+        model.Retry,
+        set(keys(variant("retry"))),
+        {"initial", "factor", "max", "attempts", "except"},
+        {"excluded"},
+    ),
     (model.IntervalSource, set(keys(variant("interval_source"))), {"type"}, set()),
     (model.FileSource, set(keys(variant("file_source"))), {"type"}, set()),
     (model.StdinSource, set(keys(variant("stdin_source"))), {"type"}, set()),

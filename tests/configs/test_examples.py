@@ -172,6 +172,23 @@ async def test_orders(run: Run, broker: BrokerUnderTest) -> None:
     assert handled(again) == []
 
 
+async def test_retry(run: Run, broker: BrokerUnderTest) -> None:
+    retry = run("retry")
+    assert retry.wait() == 0
+    away = "the service is away"
+    assert sorted(handled(retry)) == [
+        " [x] order 1, attempt 1: charged",
+        f" [x] order 2, attempt 1: {away}",
+        f" [x] order 2, attempt 2: {away}",
+        " [x] order 2, attempt 3: charged",
+        *(f" [x] order 3, attempt {attempt}: {away}" for attempt in (1, 2, 3, 4)),
+    ]
+    assert "9 delivered, 2 done, 5 retried, 2 dead-lettered" in retry.lines[-1]
+    dead = {each.body: each.headers for each in await broker.get_all("payments.failed")}
+    told = {body: (headers["x-piperun-reason"], headers["x-piperun-attempt"]) for body, headers in dead.items()}
+    assert told == {b'{"order":3,"away_for":99}': ("max_attempts", 4), b'{"order":4}': ("fatal", 1)}
+
+
 def test_every_example_is_run_here() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     names = [path.stem for path in CONFIGS.glob("*.yaml")]

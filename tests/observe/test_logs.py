@@ -18,7 +18,7 @@ from pipeline.ledger import CONSUMER_TERMS, PRODUCER_TERMS
 from pipeline.observe.logs import LogLines, set_up_logging
 from pipeline.secret import Masker, Secret
 from tests.models import a_log
-from tests.observe.test_sentences import failed, summary
+from tests.observe.test_sentences import failed, retried, summary
 
 
 @pytest.fixture(autouse=True)
@@ -302,6 +302,15 @@ def test_the_same_failure_of_other_messages_is_the_same() -> None:
     for number in range(5):
         log.tell(failed(message_id=f"m-{number}"))
     assert len(log.lines) == 1
+
+
+def test_the_same_failure_is_news_with_each_attempt_and_not_with_each_message() -> None:
+    log = Log()
+    for attempt in (1, 2):
+        for number in range(5):
+            log.tell(retried(message_id=f"m-{number}", attempt=attempt))
+            log.tell(events.AttemptDisbelieved(consumer="charge", message_id=f"m-{number}", said=f"attempt: {number}"))
+    assert len(log.lines) == 3
 
 
 def test_a_line_that_is_too_unimportant_is_not_counted_either() -> None:

@@ -30,6 +30,12 @@ def failed(**changes: Any) -> events.MessageFailed:
     return events.MessageFailed(**{**values, **changes})
 
 
+def retried(**changes: Any) -> events.MessageRetried:
+    values: dict[str, Any] = {"consumer": "charge", "message_id": "m-1", "error": "ValueError: boom", "attempt": 1}
+    values |= {"attempts": 4, "after": 5.0, "frames": (), "body": b"{}"}
+    return events.MessageRetried(**{**values, **changes})
+
+
 def died(**changes: Any) -> events.WorkerDied:
     values: dict[str, Any] = {"worker": 2, "pid": 77, "cause": "killed by SIGKILL", "in_hand": 0, "dropped": 0}
     return events.WorkerDied(**{**values, "next_start": None, **changes})
@@ -131,6 +137,31 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         DEBUG,
         "consumer.charge",
         "ended message m-1 after 30 ms",
+    ),
+    (
+        events.MessageReceived(consumer="charge", message_id="m-1", redelivered=False, attempt=3, body=b"hello"),
+        DEBUG,
+        "consumer.charge",
+        "received message m-1, attempt 3",
+    ),
+    (
+        retried(),
+        WARNING,
+        "consumer.charge",
+        "message m-1 failed (attempt 1 of 4): ValueError: boom; again in 5 s",
+    ),
+    (
+        retried(attempt=2, after=0.25, frames=("steps.py:3 in charge", "steps.py:9 in look_up")),
+        WARNING,
+        "consumer.charge",
+        "message m-1 failed (attempt 2 of 4): ValueError: boom; again in 250 ms\n"
+        "    steps.py:3 in charge\n    steps.py:9 in look_up",
+    ),
+    (
+        events.AttemptDisbelieved(consumer="charge", message_id="m-1", said="x-piperun-attempt: 9\n\x1b[2J"),
+        WARNING,
+        "consumer.charge",
+        "message m-1 says x-piperun-attempt: 9\\n\\x1b[2J, which cannot be true: it counts as a first attempt",
     ),
     (
         failed(),
@@ -324,6 +355,8 @@ def test_no_body_breaks_a_line_or_shows_more_than_was_asked_for(body: bytes, lim
     [
         (failed(), None, False),
         (failed(), 100, True),
+        (retried(), None, False),
+        (retried(), 100, True),
         (events.MessageReceived(consumer="a", message_id="m", redelivered=False, attempt=1, body=b"{}"), None, False),
         (events.MessageReceived(consumer="a", message_id="m", redelivered=False, attempt=1, body=b"{}"), 100, True),
     ],

@@ -28,7 +28,7 @@ from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Settler
 from pipeline.runtime.turn import Turn
 from tests.models import a_broker
-from tests.runtime.stand_ins import Recorder, a_consumer_ledger
+from tests.runtime.stand_ins import Recorder, a_consumer_ledger, a_policy
 from tests.waiting import deadline
 
 
@@ -131,6 +131,7 @@ class Line:
             context=partial(Context, around),
             asks_context=called.asks_context,
             verbose=False,
+            policy=a_policy(consumer),
         )
         run = ConsumerRun(
             plan=planned,

@@ -2,13 +2,16 @@
 delivery whose channel ends when the test says so. Both write into one journal, so that the order of things shows."""
 
 import asyncio
+import builtins
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import FakeClock
+from pipeline.config.model import Consumer
 from pipeline.errors import ChannelGone, SettlementError
 from pipeline.events import Event
+from pipeline.failure.verdict import Policy
 from pipeline.ledger import WIDTH, ConsumerLedger, ProducerLedger
 from pipeline.message import Message
 from pipeline.runtime.plan import ConsumerPlan, plan
@@ -124,6 +127,19 @@ def a_plan(*, dead_letter: Any = None, **consumer: Any) -> ConsumerPlan:
     queue = a_queue("billing", dead_letter=dead_letter)
     (planned,) = plan(a_pipeline(queues=(queue,), consumers=(a_consumer(**consumer),))).consumers
     return planned
+
+
+def a_policy(consumer: Consumer) -> Policy | None:
+    """What `runtime.prepare` makes of a consumer's `retry`, with exceptions of Python's own."""
+    retry = consumer.retry
+    if retry is None:
+        return None
+    return Policy(
+        delays=retry.delays,
+        strategy=retry.strategy,
+        only=tuple(getattr(builtins, name) for name in retry.only),
+        excluded=tuple(getattr(builtins, name) for name in retry.excluded),
+    )
 
 
 async def some_turns(count: int = 20) -> None:

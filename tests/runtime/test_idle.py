@@ -14,14 +14,14 @@ from pipeline.runtime import idle
 from pipeline.runtime.idle import LOOK_EVERY, until_idle
 from pipeline.runtime.plan import plan
 from pipeline.runtime.table import Phase, Row, Table
-from tests.models import a_consumer, a_pipeline, a_producer, a_queue
+from tests.models import a_consumer, a_pipeline, a_producer, a_queue, a_retry
 from tests.runtime.stand_ins import some_turns
 
 
 class House:
     """A pipeline that looks idle, until a test changes something."""
 
-    def __init__(self, *, rows: int = 1) -> None:
+    def __init__(self, *, rows: int = 1, unseen: float = 0.0) -> None:
         queue = a_queue("billing")
         self.plan = plan(a_pipeline(queues=(queue,), producers=(a_producer(),), consumers=(a_consumer(),)))
         self.table = Table([self.plan], rows=rows)
@@ -30,7 +30,8 @@ class House:
         self.clock = FakeClock()
         self.ready: int | None = 0
         self.asked = 0
-        self.watching = asyncio.create_task(until_idle(self.table.rows, [self.count, self.count], self.clock))
+        looks = [self.count, self.count]
+        self.watching = asyncio.create_task(until_idle(self.table.rows, looks, self.clock, unseen=unseen))
 
     @property
     def row(self) -> Row:
@@ -145,3 +146,33 @@ async def test_what_is_ready_in_the_queues_that_are_consumed(
 
 async def test_without_a_connection_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await waiting_in(monkeypatch, {}, link=SimpleNamespace(generation=None)) is None
+
+
+@pytest.mark.parametrize(("waits", "ready"), [(3, 3), (0, 0), (None, 0)])  # one that was deleted holds nothing
+async def test_what_waits_to_be_handled_again_counts(
+    monkeypatch: pytest.MonkeyPatch, waits: int | None, ready: int
+) -> None:
+    async def depth(generation: object, names: list[str]) -> dict[str, inspect.Depth | None]:
+        count = waits if names == ["billing.retry.5000ms"] else 0
+        return dict.fromkeys(names, None if count is None else inspect.Depth(ready=count, consumers=0))
+
+    monkeypatch.setattr(idle, "depth", depth)
+    pipeline = a_pipeline(queues=(a_queue("billing"),), consumers=(a_consumer(retry=a_retry(5.0, 60.0)),))
+    assert await idle.waiting(plan(pipeline), lambda _: LINK) == ready
+
+
+# What the broker does not show
+
+
+@pytest.mark.parametrize(("strategy", "seconds"), [("native", 11.0), ("broker", 0.0), ("inline", 0.0)])
+def test_only_what_the_broker_delays_itself_is_seen_by_nobody(strategy: str, seconds: float) -> None:
+    consumers = (a_consumer("a"), a_consumer("b", retry=a_retry(5.0, 10.0, strategy=strategy)))
+    assert idle.unseen([plan(a_pipeline(queues=(a_queue("billing"),), consumers=consumers))]) == seconds
+
+
+async def test_a_message_that_nobody_sees_is_waited_for() -> None:
+    house = House(unseen=5.0)
+    house.row.consumers[0][0].delivered(1)
+    house.row.consumers[0][0].retried()
+    assert not await house.looks(5)
+    assert await house.looks(3)

@@ -114,6 +114,14 @@ def test_a_message_that_was_received_is_passed_on_and_not_sent_back() -> None:
     assert (out.message.message_id, out.message.priority, out.message.user_id) == ("m-1", 5, None)
 
 
+def test_how_often_a_message_failed_is_left_behind_where_it_is_passed_on() -> None:
+    headers = {"x-piperun-attempt": 3, "x-piperun-reason": "max_attempts", "region": "eu"}
+    passed_on = outgoing(Message(b"", headers=headers, queue="billing"), a_publish(), message_id="o-1").message
+    assert passed_on.headers == {"x-piperun-reason": "max_attempts", "region": "eu"}
+    made = outgoing(Message(b"", headers=headers), a_publish(), message_id="o-1").message
+    assert made.headers == headers
+
+
 def test_headers_are_those_of_the_file_and_its_own_which_win() -> None:
     own = Message("x", headers={"region": "us", "n": 1})
     out = outgoing(own, PUBLISH, message_id="id-1")

@@ -7,7 +7,7 @@ import pytest
 from pipeline.config.model import Binding, Exchange, Pipeline
 from pipeline.errors import UsageError
 from pipeline.runtime.plan import check_names, plan
-from tests.models import a_consumer, a_pipeline, a_producer, a_publish, a_queue
+from tests.models import a_consumer, a_pipeline, a_producer, a_publish, a_queue, a_retry
 
 
 def an_exchange(name: str, **changes: Any) -> Exchange:
@@ -55,6 +55,15 @@ def test_a_dead_letter_queue_comes_before_the_queue_that_points_to_it() -> None:
     consumers = (a_consumer("a", queue="orders"), a_consumer("b"))
     both = ["orders.dlq", "failed", "billing", "orders", "invoices"]
     assert declared(a_pipeline(queues=queues, consumers=consumers)) == {"publish": both, "consume": both}
+
+
+def test_a_wait_queue_comes_after_the_queue_that_it_leads_back_to() -> None:
+    consumers = (a_consumer(retry=a_retry(5.0, 60.0)),)
+    pipeline = a_pipeline(queues=(a_queue("billing"), a_queue("orders")), consumers=consumers)
+    both = ["billing.dlq", "billing", "orders", "billing.retry.5000ms", "billing.retry.60000ms"]
+    assert declared(pipeline) == declared(pipeline, only=["nightly"]) | {"consume": both}
+    assert declared(pipeline)["publish"] == both
+    assert plan(pipeline).consumers[0].wait_queues == ("billing.retry.5000ms", "billing.retry.60000ms")
 
 
 def test_an_exclusive_queue_is_declared_only_where_it_is_consumed() -> None:

@@ -9,7 +9,8 @@ from textwrap import dedent
 import pytest
 
 from pipeline.config.load import Loaded, Overrides, Text, load
-from pipeline.problems import Problem
+from pipeline.failure.verdict import Policy
+from pipeline.problems import Problem, render
 from pipeline.runtime.prepare import Prepared, prepare
 
 
@@ -108,6 +109,52 @@ def test_all_problems_are_found_at_once_and_stand_where_they_belong(tmp_path: Pa
     assert [each.place.line for each in found] == [4, 6, 7, 8, 9, 10]
     assert [each.word for each in found if each.place.line in (4, 8)] == ["bad-source", "unknown-name"]
     assert all(each.severity == "error" for each in found)
+
+
+RETRY = """
+defaults: {consumers: {retry: {delays: [5s], only: ["ERRORS:Transient", TimeoutError], except: ["ERRORS:Transient"]}}}
+queues: {tasks: {}}
+consumers:
+  one: {queue: tasks, handler: "pipeline.handlers:log"}
+  two: {queue: tasks, handler: "pipeline.handlers:log", retry: {delays: [1s, 2s], strategy: inline}}
+  off: {queue: tasks, handler: "pipeline.handlers:log", retry: }
+"""
+
+
+def test_exception_classes_of_a_retry_are_found(tmp_path: Path) -> None:
+    write(tmp_path, "errors_of_shop.py", "class Transient(Exception): ...")
+    file = write(tmp_path, "pipeline.yaml", RETRY.replace("ERRORS", "errors_of_shop"))
+    (found,) = prepared(file, app_dir=tmp_path, only=("one", "two", "off"))
+    transient = sys.modules["errors_of_shop"].Transient
+    assert found.policies == {
+        "one": Policy(delays=(5.0,), strategy="broker", only=(transient, TimeoutError), excluded=(transient,)),
+        "two": Policy(delays=(1.0, 2.0), strategy="inline"),
+    }
+
+
+def test_what_is_no_exception_class_is_told_at_its_place_and_once(tmp_path: Path) -> None:
+    write(tmp_path, "errors_with_mistakes.py", "def transient(error): ...\nclass Transient(Exception): ...")
+    file = write(
+        tmp_path,
+        "pipeline.yaml",
+        """
+        defaults:
+          consumers:
+            retry: {delays: [5s], only: [errors_with_mistakes:transient, errors_with_mistakes:Transent]}
+        queues: {tasks: {}}
+        consumers:
+          one: {queue: tasks, handler: "pipeline.handlers:log"}
+          two: {queue: tasks, handler: "pipeline.handlers:log"}
+        """,
+    )
+    wrong, missing = sorted(problems_of(file, app_dir=tmp_path), key=lambda each: each.place)
+    assert render(wrong) == (
+        f'{file}:4:34: error[not-an-exception]: "errors_with_mistakes:transient" is no exception class, and only such '
+        "can be raised\n"
+        "    4 |     retry: {delays: [5s], only: [errors_with_mistakes:transient, errors_with_mistakes:Transent]}\n"
+        "      |                                  ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ the class itself, package.module:Class"
+    )
+    assert (missing.word, missing.hint) == ("unknown-name", 'did you mean "Transient" or "transient"?')
 
 
 def test_a_file_with_errors_has_its_imports_checked_all_the_same(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.errors import (
     Unwritable,
 )
 from pipeline.events import MessageFailed, RedeliveryExpected, SettleTroubled
-from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, Verdict
+from pipeline.failure.verdict import Acknowledge, DeadLetter, Drop, Failure, GiveBack, HandleAgain, Verdict
 from pipeline.message import Message
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
@@ -40,7 +40,13 @@ from tests.runtime.stand_ins import (
 )
 
 FAILURE = Failure(reason="fatal", error_type="Reject", error="too old")
-VERDICTS: list[Verdict] = [Acknowledge(), DeadLetter(FAILURE), Drop(FAILURE), GiveBack()]
+VERDICTS: list[Verdict] = [
+    Acknowledge(),
+    HandleAgain(FAILURE, 5.0),
+    DeadLetter(FAILURE),
+    Drop(FAILURE),
+    GiveBack(),
+]
 
 
 class Desk:
@@ -379,7 +385,7 @@ def test_the_numbers_add_up_whatever_happens(script: list[dict[str, Any]], ack: 
 
         desk = Desk(plan=a_plan(ack=ack), declare_again=declare_again)
         for step in script:
-            if ack == "none" and isinstance(step["verdict"], DeadLetter):
+            if ack == "none" and isinstance(step["verdict"], DeadLetter | HandleAgain):
                 continue  # `decide` never says so
             desk.publisher.answers = [fault() for fault in step["faults"]]
             delivery = await play_one(desk, **step)

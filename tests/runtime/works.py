@@ -25,6 +25,7 @@ from tests.runtime.stand_ins import (
     ScriptedPublisher,
     a_consumer_ledger,
     a_plan,
+    a_policy,
     in_time,
     nobody,
 )
@@ -78,6 +79,7 @@ class Works:
             context=partial(Context, around),
             asks_context=called.asks_context,
             verbose=verbose,
+            policy=a_policy(plan.consumer),
         )
         self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
 

@@ -73,3 +73,11 @@ def test_a_copy_is_a_plain_message_that_says_the_same(again: Any) -> None:
 def test_what_no_message_has_is_missing_here_too() -> None:
     with pytest.raises(AttributeError, match="tag"):
         _ = received().tag  # type: ignore[attr-defined]
+
+
+def test_a_header_is_mentioned_where_it_is_and_nothing_is_read_for_it() -> None:
+    message = received()
+    assert message.mentions(b"a") and not message.mentions(b"x-piperun-attempt")
+    assert message._found is None
+    plain = Message(b"", headers={"x-piperun-attempt": 1})
+    assert plain.mentions(b"x-piperun-attempt") and not plain.mentions(b"a")
