@@ -15,6 +15,7 @@ from benchmarks.handling.shapes import Shape
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import SystemClock
 from pipeline.config.load import Text, load
+from pipeline.failure.verdict import Policy
 from pipeline.handlers.call import handler
 from pipeline.handlers.context import Context, Surroundings
 from pipeline.handlers.limit import TimeLimit
@@ -204,6 +205,7 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
         context=partial(Context, around),
         asks_context=called.asks_context,
         verbose=False,
+        policy=None if consumer.retry is None else Policy(delays=consumer.retry.delays, strategy="broker"),
     )
     threads = Threads(consumer.name, consumer.concurrency)
     run = ConsumerRun(

@@ -94,6 +94,9 @@ SHAPES = (
     Shape(name="order", about="async def (order: Order)", function=takes_order, body=ORDER, content_type=JSON),
     Shape(name="three", about="async def (body, headers, context)", function=takes_three),
     Shape(name="timeout", about="bytes, with timeout: 30s", function=takes_bytes, consumer={"timeout": "30s"}),
+    Shape(
+        name="retry", about="bytes, with a retry", function=takes_bytes, consumer={"retry": {"delays": ["5s", "1m"]}}
+    ),
     Shape(name="manual", about="ack: manual, message.ack()", function=acknowledges, consumer={"ack": "manual"}),
     Shape(name="thread", about="def (body: bytes)", function=plain),
     Shape(name="thread-8", about="the same, 8 at once", function=plain, consumer={"concurrency": 8}),
