@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pipeline.amqp.self_check import PLAIN_BY_HAND
 from pipeline.embedded import EmbeddedBroker
@@ -18,6 +19,10 @@ from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.rabbitmq_installation import HOW_TO_GET_IT, Installation, find_installation, version_to_behave_like
 from tests.waiting import on_ci
+
+# No test asserts on speed, and by itself hypothesis does: 200 ms for an example, which a busy machine needs at times.
+settings.register_profile("piperun", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("piperun")
 
 # A RabbitMQ that runs already and is given to the tests, with the virtual host of this URL; see `make test-4.3`.
 FOREIGN_URL = os.environ.get("PIPERUN_TEST_AMQP_URL")
