@@ -49,6 +49,7 @@ def delays(values: dict[str, Any]) -> tuple[float, ...]:
 
 
 def says(node: MapNode, key: str) -> bool:
+    """Whether a value stands there; a key that is left empty says nothing."""
     value = node.get(key)
     return value is not None and not (isinstance(value, ScalarNode) and value.value is None)
 

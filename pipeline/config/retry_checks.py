@@ -77,7 +77,7 @@ def _delays(settings: Settings, path: Path, node: MapNode, report: Report) -> No
     found = retries.delays(values)
     for number, each in enumerate(found):
         if not 1 <= each * 1000 <= MOST_MILLISECONDS:
-            _too_long_or_short(settings, path, values, number, each, report)
+            _too_long_or_short(settings, path, values, number, report)
             return
     if values["delays"] is not None:
         _falling(settings, path, found, report)
@@ -86,9 +86,7 @@ def _delays(settings: Settings, path: Path, node: MapNode, report: Report) -> No
         report.error("out-of-range", value_place(settings.root, (*path, "max")), sentence)
 
 
-def _too_long_or_short(
-    settings: Settings, path: Path, values: dict[str, Any], number: int, delay: float, report: Report
-) -> None:
+def _too_long_or_short(settings: Settings, path: Path, values: dict[str, Any], number: int, report: Report) -> None:
     if values["delays"] is not None:
         where: Path = (*path, "delays", number)
         what = f"a pause between two attempts is 1ms to 49 days, this is {values['delays'][number]}"
@@ -111,7 +109,10 @@ def _falling(settings: Settings, path: Path, delays: tuple[float, ...], report: 
 
 def _ordinal(number: int) -> str:
     words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-    return words[number] if number < len(words) else f"{number + 1}th"
+    if number < len(words):
+        return words[number]
+    count = number + 1
+    return f"{count}{'th' if count // 10 == 1 else {1: 'st', 2: 'nd', 3: 'rd'}.get(count % 10, 'th')}"
 
 
 def _item_place(settings: Settings, path: Path) -> Place:
