@@ -1,7 +1,7 @@
 """The options that verbs share, each described once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,3 +18,9 @@ AppDir = Annotated[
         show_default="the current folder",
     ),
 ]
+File = Annotated[str, typer.Argument(metavar="FILE", help="A pipeline file.")]
+BrokerUrl = Annotated[
+    str | None,
+    typer.Option("--broker", envvar="PIPERUN_BROKER", metavar="URL", help="This broker instead of the file's."),
+]
+Format = Annotated[Literal["text", "json"], typer.Option("--format", help="Lines for people, or one JSON object.")]
