@@ -110,4 +110,4 @@ def _typed(text: str, kind: str | None, wanted: Value) -> Value:
 def _shown(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return str(value) or '""'

@@ -3,6 +3,8 @@ ended. Who lives in it, and what comes after it, is not known here."""
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
+from typing import cast
 
 from aio_pika import Connection
 from aio_pika.abc import AbstractChannel
@@ -41,6 +43,11 @@ class Generation:
         connection.close_callbacks.add(self._on_close)
         if self._client.is_closed:
             self._end("closed by the other side")  # between its opening and this line
+
+    @property
+    def server_properties(self) -> Mapping[str, object]:
+        """What the broker has said of itself in the handshake."""
+        return cast(Mapping[str, object], self._client.server_properties)
 
     @property
     def ended(self) -> bool:

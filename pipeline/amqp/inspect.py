@@ -1,7 +1,7 @@
-"""Reading the live broker without changing it: which queues are there, how deep they are, who consumes. What the file
-wants of them is not known here."""
+"""Reading the live broker without changing it: who it is, which exchanges and queues are there, how deep they are, who
+consumes. What the file wants of them is not known here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,18 +20,73 @@ class Depth:
     consumers: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """A look that was refused. `code` is the broker's: 404 not there, 405 of another connection, 403 no right to look;
+    0 for a name that cannot be asked for."""
+
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What the broker says of itself when a connection opens; empty where it says nothing."""
+
+    product: str
+    version: str
+    cluster: str
+
+
+def server(generation: Generation) -> Server:
+    def said(name: str) -> str:
+        value = generation.server_properties.get(name, "")
+        return value.decode(errors="replace") if isinstance(value, bytes | bytearray) else str(value)
+
+    return Server(product=said("product"), version=said("version"), cluster=said("cluster_name"))
+
+
+async def look(
+    generation: Generation, *, exchanges: Iterable[str], queues: Iterable[str]
+) -> tuple[Mapping[str, Unseen | None], Mapping[str, Depth | Unseen]]:
+    """Each of them by a passive declare, which makes nothing and compares nothing but the name. None for an exchange
+    that is there. Raises `ConnectionLost`."""
+    async with Scratch(generation) as scratch:
+        return (
+            {name: await _exchange(scratch, name) for name in exchanges},
+            {name: await _queue(scratch, name) for name in queues},
+        )
+
+
 async def depth(generation: Generation, queue_names: Iterable[str]) -> dict[str, Depth | None]:
     """Each queue as it is now; None for one that is not there, or that only its own connection can see. Raises
     `ConnectionLost`."""
     async with Scratch(generation) as scratch:
-        return {name: await _depth(scratch, name) for name in queue_names}
+        seen = {name: await _queue(scratch, name) for name in queue_names}
+    return {name: found if isinstance(found, Depth) else None for name, found in seen.items()}
 
 
-async def _depth(scratch: Scratch, queue: str) -> Depth | None:
+async def _queue(scratch: Scratch, name: str) -> Depth | Unseen:
     try:
-        return await scratch.ask(f'a look at queue "{queue}"', partial(_look, queue=queue))
-    except (Refused, ValueError):
-        return None
+        return await scratch.ask(f'a look at queue "{name}"', partial(_look, queue=name))
+    except Refused as refusal:
+        return Unseen(code=refusal.code, text=refusal.text)
+    except ValueError as error:
+        return Unseen(code=0, text=str(error))
+
+
+async def _exchange(scratch: Scratch, name: str) -> Unseen | None:
+    try:
+        await scratch.ask(f'a look at exchange "{name}"', partial(_find, exchange=name))
+    except Refused as refusal:
+        return Unseen(code=refusal.code, text=refusal.text)
+    except ValueError as error:
+        return Unseen(code=0, text=str(error))
+    return None
+
+
+async def _find(channel: ClientChannel, exchange: str) -> None:
+    await channel.exchange_declare(exchange, passive=True)
 
 
 async def _look(channel: ClientChannel, queue: str) -> Depth:

@@ -22,6 +22,7 @@ from pipeline.problems import did_you_mean
 _VERBS = {
     "run": "Run pipeline files until told to stop, or until nothing is left to do.",
     "validate": "Check files and nothing else: nothing connects, nothing is written. Exit status 0 or 2.",
+    "doctor": "Say what is wrong between a file and its live broker, and what to do about it.",
     "send": "Send messages to a queue or an exchange of a file, and wait until the broker has confirmed them.",
 }
 

@@ -25,7 +25,7 @@ def _in_classic(value: object, kind: object) -> bool:
     return kind == "classic"
 
 
-_TABLE = (
+TABLE = (
     Refused(
         argument="x-queue-leader-locator",
         version="3.10",
@@ -83,7 +83,7 @@ def check(settings: Settings, report: Report) -> None:
         if not isinstance(arguments, MapNode) or settings.value("queues", queue, "declare") != "assert":
             continue
         kind = settings.value("queues", queue, "type")
-        for each in _TABLE:
+        for each in TABLE:
             entry = arguments.entries.get(each.argument)
             if each.version != version or entry is None or not isinstance(entry.value, ScalarNode):
                 continue
