@@ -200,7 +200,7 @@ def test_options_that_are_named_exist(page: Path) -> None:
 
 def test_the_command_line_page_has_all_options_variables_and_statuses() -> None:
     text = COMMAND_LINE.read_text(encoding="utf-8")
-    parameters = [parameter for name in ("run", "validate", "send") for parameter in verbs()[name].params]
+    parameters = [parameter for name in ("run", "validate", "doctor", "send") for parameter in verbs()[name].params]
     options = {name for parameter in parameters for name in parameter.opts if name.startswith("--")} - {"--help"}
     assert [option for option in sorted(options) if f"`{option}" not in text] == []
     variables = {parameter.envvar for parameter in parameters if isinstance(parameter.envvar, str)}

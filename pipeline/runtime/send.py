@@ -138,7 +138,7 @@ def _kind(error: PiperunError) -> Kind:
 
 
 _WAYS_OUT: dict[Kind, str] = {
-    "unroutable": "a start of the pipeline declares the file's queues and bindings; `piperun doctor FILE` looks",
+    "unroutable": "no such queue, or no binding takes the key: a start of the pipeline declares those of the file",
     "nacked": "see how full it is: `piperun doctor FILE`; a limit with `reject-publish` refuses what is too much",
     "refused": "RabbitMQ's log says more; `piperun doctor FILE` looks at what the file needs there",
     "unwritable": "change the header or property; nothing was sent",
