@@ -1,6 +1,7 @@
 """`piperun send`: messages from the command line to a queue or an exchange of a file, each confirmed by the broker."""
 
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from pipeline.secret import Masker
 
 if TYPE_CHECKING:
     from pipeline.runtime.send import Sent
+
+_LONGEST_NAME = 128  # AMQP 0-9-1, 4.2.5.5: field names; the client would cut it in silence
 
 
 def send(
@@ -132,6 +135,8 @@ def _headers(written: Sequence[str]) -> dict[str, object]:
         name, equals, value = each.partition("=")
         if not equals or not name:
             raise UsageError(f'--header is NAME=VALUE, not "{each}"; for example --header tries=3')
+        if len(name.encode()) > _LONGEST_NAME:
+            raise UsageError(f'the name of a header has at most {_LONGEST_NAME} bytes, not "{name[:40]}..."')
         if name in table:
             raise UsageError(f'--header "{name}" is given twice; a message has each header once')
         table[name] = _value(value)
@@ -139,13 +144,21 @@ def _headers(written: Sequence[str]) -> dict[str, object]:
 
 
 def _value(text: str) -> object:
-    def no_number(word: str) -> None:
-        raise ValueError(word)
-
     try:
-        return json.loads(text, parse_constant=no_number)  # NaN is a name here
+        return json.loads(text, parse_constant=_not_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
+
+
+def _not_finite(word: str) -> None:
+    raise ValueError(f"{word} is a name here")
+
+
+def _finite(text: str) -> float:
+    """RabbitMQ ends the connection over an infinite one."""
+    if math.isinf(number := float(text)):
+        _not_finite(text)
+    return number
 
 
 def _seconds(duration: str) -> float:
@@ -170,9 +183,13 @@ def _tell(sent: "Sent", to: Target, messages: Sequence[Message], form: str, mask
 def _line(sent: "Sent", to: Target, messages: Sequence[Message]) -> str:
     if len(messages) == 1:
         (one,) = messages
-        return f"sent {one.message_id} to {to}: {len(one.body)} bytes, {one.content_type or 'no content type'}"
+        return f"sent {one.message_id} to {to}: {_bytes(len(one.body))}, {one.content_type or 'no content type'}"
     of = "" if not sent.failures else f" of {len(messages)}"
     return f"sent {len(sent.confirmed)}{of} messages to {to}: {sent.confirmed[0]} to {sent.confirmed[-1]}"
+
+
+def _bytes(count: int) -> str:
+    return "1 byte" if count == 1 else f"{count} bytes"
 
 
 def _object(sent: "Sent", to: Target, messages: Sequence[Message]) -> dict[str, Any]:

@@ -41,6 +41,8 @@ def shop(url: str) -> str:
         ("note=", "note", ""),
         ("a=b=c", "a", "b=c"),
         ("limit=NaN", "limit", "NaN"),
+        ("limit=-Infinity", "limit", "-Infinity"),
+        ("limit=1e400", "limit", "1e400"),
         ('list=[1, "x"]', "list", [1, "x"]),
         ("none=null", "none", None),
     ],
@@ -54,6 +56,7 @@ def test_a_header_is_json_where_it_can_be_and_text_otherwise(word: str, name: st
     [
         (["tries"], '--header is NAME=VALUE, not "tries"; for example --header tries=3'),
         (["=3"], '--header is NAME=VALUE, not "=3"; for example --header tries=3'),
+        (["x" * 129 + "=3"], f'the name of a header has at most 128 bytes, not "{"x" * 40}..."'),
         (["a=1", "a=2"], '--header "a" is given twice; a message has each header once'),
     ],
 )

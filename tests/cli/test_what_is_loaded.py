@@ -94,6 +94,8 @@ def test_the_help_of_a_verb_loads_no_client(tmp_path: Path, verb: str) -> None:
         (["validate", "wrong.yaml"], 2),
         (["run", "wrong.yaml"], 2),
         (["pipeline.yaml", "--only", "nobody"], 2),
+        (["send", "pipeline.yaml", "nowhere", "--broker", "amqp://localhost"], 2),
+        (["doctor", "pipeline.yaml", "--rights", "--broker", "amqp://localhost"], 0),
     ],
 )
 def test_checking_a_file_loads_no_client(tmp_path: Path, words: list[str], status: int) -> None:
