@@ -59,7 +59,7 @@ def doctor(
         print(mask(_rights(rights(plan(pipeline)), pipeline, form)))
         return
     with uncollected():
-        from pipeline.runtime.drift import findings, not_visible
+        from pipeline.runtime.checkup import findings, not_visible
         from pipeline.runtime.examine import examine
 
     try:

@@ -1,5 +1,5 @@
-"""What a file wants of its broker, held against what was seen there: findings, each with a way out. Pure. How the
-broker was asked is `examine`'s, how findings are shown the command line's."""
+"""What a file wants of exchanges and queues, held against what was seen of them: missing, different, fine, each with a
+way out. Pure. How the broker was asked is `examine`'s, how findings are shown the command line's."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,17 +8,16 @@ from typing import Literal
 
 from pipeline.amqp.difference import Difference
 from pipeline.amqp.inspect import Depth, Server, Unseen
-from pipeline.config import refused
 from pipeline.config.model import Exchange, Queue
 from pipeline.runtime.plan import ConsumerPlan, Plan
-from pipeline.runtime.rights import DEFAULT_EXCHANGE, objects, rights
+from pipeline.runtime.rights import objects
 
 Level = Literal["error", "warning", "ok"]
 Publishing = Literal["taken", "blocked", "forbidden", "unanswered"]
 
-_NOT_FOUND, _LOCKED, _FORBIDDEN = 404, 405, 403
-_NEWEST, _OLDEST = "4.3", "3.10"  # the versions that piperun knows
-_RIGHTS = "`piperun doctor FILE --rights` prints what the file needs"
+RIGHTS = "`piperun doctor FILE --rights` prints what the file needs"
+
+_NOT_FOUND, _LOCKED = 404, 405
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,90 +43,15 @@ class Seen:
     publishing: Publishing
 
 
-def findings(plan: Plan, seen: Seen) -> tuple[Finding, ...]:
-    """All of them, what is worse first."""
-    found = [*_broker(plan, seen), *_objects(plan, seen), *_differences(seen), *_weak_ways(plan)]
-    order: tuple[Level, ...] = ("error", "warning", "ok")
-    return tuple(sorted(found, key=lambda each: order.index(each.level)))
-
-
-def not_visible(seen: Seen) -> tuple[str, ...]:
-    """What AMQP does not tell, and who does."""
-    hidden = [
-        "bindings (rabbitmqctl list_bindings), policies (list_policies), cluster nodes (cluster_status)",
-        "rights (list_permissions), the broker's consumer_timeout (environment)",
-        "wait queues of delays that no longer stand in the file (list_queues name messages)",
-    ]
-    if seen.differences is None:
-        hidden.insert(0, "whether what is there was made as the file says: --compare asks")
-    return tuple(hidden)
-
-
-# The broker
-
-
-def _broker(plan: Plan, seen: Seen) -> Iterator[Finding]:
-    match seen.publishing:
-        case "taken":
-            yield Finding(level="ok", word="takes-messages", sentence="the broker takes messages: no alarm")
-        case "blocked":
-            sentence = "the broker takes no messages (memory or disk alarm): whoever publishes waits, consumers go on"
-            hint = "rabbitmqctl status shows the alarm; free memory or disk there, and it ends by itself"
-            yield Finding(level="error", word="alarm", sentence=sentence, hint=hint)
-        case "forbidden":
-            yield _may_not_publish(plan)
-        case "unanswered":
-            sentence = "the broker did not confirm or return a message in time"
-            yield Finding(level="warning", word="slow", sentence=sentence, hint="look at its load and its log")
-    yield from _version(plan, seen.server)
-
-
-def _may_not_publish(plan: Plan) -> Finding:
-    sentence = f"no right to write to the default exchange ({DEFAULT_EXCHANGE})"
-    if DEFAULT_EXCHANGE in rights(plan).write:
-        sentence += ", through which messages reach queues by name, dead-letter queues too"
-        return Finding(level="error", word="right", sentence=sentence, hint=_RIGHTS)
-    return Finding(level="ok", word="right", sentence=f"{sentence}, and the file needs none; alarms are not visible")
-
-
-def _version(plan: Plan, server: Server) -> Iterator[Finding]:
-    found = re.match(r"(\d+)\.(\d+)", server.version)
-    if server.product != "RabbitMQ" or found is None:
-        return
-    newest = (int(found[1]), int(found[2])) >= (4, 3)
-    like = _NEWEST if newest else _OLDEST
-    wanted = plan.pipeline.broker.version
-    if like != wanted:
-        sentence = f"it is RabbitMQ {server.version}, and `validate` checks this file for {wanted}"
-        yield Finding(level="ok", word="version", sentence=sentence, hint=f'broker: {{version: "{like}"}}')
-    for queue in objects(plan):
-        if isinstance(queue, Queue) and queue.declare == "assert":
-            yield from _not_in_version(queue, like, server.version)
-
-
-def _not_in_version(queue: Queue, like: str, version: str) -> Iterator[Finding]:
-    for each in refused.TABLE:
-        value = queue.arguments.get(each.argument)
-        if each.version == like and value is not None and each.applies(value, queue.type):
-            sentence = f'queue "{queue.name}": RabbitMQ {version} refuses {each.said}'
-            yield Finding(level="error", word="refused-argument", sentence=sentence, hint=each.hint)
-    if like == _NEWEST and not queue.durable and not queue.exclusive:
-        sentence = f'queue "{queue.name}": RabbitMQ {version} refuses queues that are neither durable nor exclusive'
-        yield Finding(
-            level="error", word="transient-queue", sentence=sentence, hint="durable: true, or exclusive: true"
-        )
-
-
-# Exchanges and queues
-
-
-def _objects(plan: Plan, seen: Seen) -> Iterator[Finding]:
+def of_objects(plan: Plan, seen: Seen) -> Iterator[Finding]:
+    """One for each object that the file declares, in its order, and one for each difference."""
     for each in objects(plan):
         if isinstance(each, Exchange):
             found = seen.exchanges[each.name]
             yield _there(f'exchange "{each.name}" is there') if found is None else _unseen(each, found)
         else:
             yield _queue(plan, each, seen.queues[each.name])
+    yield from _differences(seen)
 
 
 def _queue(plan: Plan, queue: Queue, found: Depth | Unseen) -> Finding:
@@ -175,7 +99,7 @@ def _unseen(wanted: Exchange | Queue, found: Unseen) -> Finding:
             hint = "rabbitmqctl list_queues name owner_pid tells whose it is; end that, or use another name"
             return Finding(level="error", word="locked", sentence=sentence, hint=hint, differs=True)
         case 403:
-            return Finding(level="error", word="right", sentence=f"{what}: {found.text}", hint=_RIGHTS)
+            return Finding(level="error", word="right", sentence=f"{what}: {found.text}", hint=RIGHTS)
         case _:
             return Finding(level="error", word="unseen", sentence=f"{what} cannot be asked for: {found.text}")
 
@@ -197,7 +121,7 @@ def _missing(wanted: Exchange | Queue, what: str) -> Finding:
 def _differences(seen: Seen) -> Iterator[Finding]:
     for each in seen.differences or ():
         if each.forbidden:
-            yield Finding(level="error", word="right", sentence=each.sentence, hint=_RIGHTS)
+            yield Finding(level="error", word="right", sentence=each.sentence, hint=RIGHTS)
         else:
             hint = "it was made otherwise: `declare: skip` uses it as it is, or give it a new name"
             yield Finding(level="error", word="differs", sentence=each.sentence, hint=hint, differs=True)
@@ -225,23 +149,3 @@ def _waits_for(plan: Plan, name: str) -> str | None:
     queue, separator, delay = name.rpartition(".retry.")
     known = separator and re.fullmatch(r"\d+ms", delay) and any(each.queue.name == queue for each in plan.consumers)
     return queue if known else None
-
-
-# What the file chose
-
-
-def _weak_ways(plan: Plan) -> Iterator[Finding]:
-    """Said, and not wrong: somebody has written it down."""
-    for each in plan.consumers:
-        name = each.consumer.name
-        if each.consumer.ack == "none":
-            sentence = f'consumer "{name}" has `ack: none`: what it has in hand is lost when its process or line dies'
-            yield Finding(level="ok", word="ack-none", sentence=sentence)
-        elif each.dead_letter is None:
-            sentence = f'messages that fail in consumer "{name}" are dropped (`dead_letter: false`)'
-            yield Finding(level="ok", word="failures-dropped", sentence=sentence)
-    if len(plan.pipeline.broker.addresses) > 1:
-        for queue in objects(plan):
-            if isinstance(queue, Queue) and queue.type == "classic" and not queue.exclusive:
-                sentence = f'queue "{queue.name}" is classic: one copy, on one node of the cluster'
-                yield Finding(level="ok", word="one-copy", sentence=sentence, hint="`type: quorum` for a new queue")
