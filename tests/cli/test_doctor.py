@@ -34,6 +34,26 @@ consumers:
   charge: {queue: billing, handler: steps:charge}
 runtime: {until: idle}
 """
+# One of each thing for which RabbitMQ asks for rights.
+OF_EACH_KIND = """
+broker: "BROKER"
+exchanges:
+  orders: {type: topic, arguments: {alternate-exchange: lost}}
+  lost: {type: fanout}
+  inner: {type: fanout, bindings: [{exchange: orders, routing_key: "#"}]}
+  out: {type: fanout}
+queues:
+  billing: {type: quorum, dead_letter: failed, bindings: [{exchange: inner}]}
+  failed: {}
+  good: {bindings: [{exchange: inner}]}
+  end: {bindings: [{exchange: out}]}
+producers:
+  sender: {source: {type: interval, every: 1ms, count: 3, body: x}, publish: {exchange: orders, routing_key: a}}
+consumers:
+  charge: {queue: billing, handler: steps:charge}
+  good: {queue: good, handler: steps:good, publish: {exchange: out}}
+runtime: {until: idle}
+"""
 
 
 def shop(url: str) -> str:
@@ -164,18 +184,19 @@ def test_the_rights_that_it_prints_are_enough_to_run(
     vhost = rabbitmq.add_vhost()
     user = f"shop-in-{vhost}"
     rabbitmq.add_user(user, "shop-password")
-    (tmp_path / "steps.py").write_text("def charge(body): raise ValueError(body)\n")
-    file = shop(rabbitmq.url(vhost, user, "shop-password"))
+    (tmp_path / "steps.py").write_text("def charge(body): raise ValueError(body)\ndef good(body): return 'fine'\n")
+    file = OF_EACH_KIND.replace("BROKER", rabbitmq.url(vhost, user, "shop-password"))
     printed = run_piperun(file, "--rights", "--format", "json", verb="doctor")
     assert printed.wait() == 0, printed.output
     rights = json.loads(printed.output)
-    assert rights["configure"] == r"^(billing|billing\.dlq|orders)$"
+    assert rights["read"] == "^(billing|good|inner|orders|out)$"
     rabbitmq.set_permissions(user, vhost, rights["configure"], rights["write"], rights["read"])
-    # When the pipeline runs, and its messages fail
+    # When the pipeline runs, and some of its messages fail
     run = run_piperun(file)
     assert run.wait() == 0, run.output
     # Then all is done that the file asks for
-    assert rabbitmq.list_queues(vhost) == {"billing": 0, "billing.dlq": 3}
+    depths = rabbitmq.list_queues(vhost)
+    assert depths == {"billing": 0, "failed": 3, "good": 0, "good.dlq": 0, "end": 3}
     assert "shop-password" not in printed.output + run.output
 
 
