@@ -66,6 +66,8 @@ def _version(plan: Plan, server: Server) -> Iterator[Finding]:
         return
     like = _known(int(found[1]), int(found[2]))
     wanted = plan.pipeline.broker.version
+    if like != _NEWEST:
+        yield from _not_delayed(plan, server.version)
     if like is None:
         sentence = f"it is RabbitMQ {server.version}, between {_OLDEST} and {_NEWEST}, which piperun is tested with"
         yield Finding(level="ok", word="version", sentence=sentence)
@@ -83,6 +85,17 @@ def _known(major: int, minor: int) -> str | None:
     if (major, minor) >= (4, 3):
         return _NEWEST
     return _OLDEST if (major, minor) <= (3, 10) else None
+
+
+def _not_delayed(plan: Plan, version: str) -> Iterator[Finding]:
+    for each in plan.consumers:
+        if each.consumer.retry is not None and each.consumer.retry.strategy == "native":
+            sentence = (
+                f'consumer "{each.consumer.name}" has `strategy: native`, and RabbitMQ {version} does not know it: '
+                "messages that fail come again at once"
+            )
+            hint = f"strategy: broker, or RabbitMQ {_NEWEST}"
+            yield Finding(level="error", word="native-retry", sentence=sentence, hint=hint)
 
 
 def _not_in_version(queue: Queue, like: str, version: str) -> Iterator[Finding]:

@@ -1,7 +1,6 @@
 """What a file wants of exchanges and queues, held against what was seen of them: missing, different, fine, each with a
 way out. Pure. How the broker was asked is `examine`'s, how findings are shown the command line's."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -145,7 +144,5 @@ def _dead_letter_queues(plan: Plan) -> set[str]:
 
 
 def _waits_for(plan: Plan, name: str) -> str | None:
-    """The queue to which messages go back from this one after a delay, which is part of its name."""
-    queue, separator, delay = name.rpartition(".retry.")
-    known = separator and re.fullmatch(r"\d+ms", delay) and any(each.queue.name == queue for each in plan.consumers)
-    return queue if known else None
+    """The queue to which messages go back from this one after a delay."""
+    return next((each.queue.name for each in plan.consumers if name in each.wait_queues), None)

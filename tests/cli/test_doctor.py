@@ -50,7 +50,7 @@ queues:
 producers:
   sender: {source: {type: interval, every: 1ms, count: 3, body: x}, publish: {exchange: orders, routing_key: a}}
 consumers:
-  charge: {queue: billing, handler: steps:charge}
+  charge: {queue: billing, handler: steps:charge, retry: {delays: [100ms]}}
   good: {queue: good, handler: steps:good, publish: {exchange: out}}
 runtime: {until: idle}
 """
@@ -189,14 +189,14 @@ def test_the_rights_that_it_prints_are_enough_to_run(
     printed = run_piperun(file, "--rights", "--format", "json", verb="doctor")
     assert printed.wait() == 0, printed.output
     rights = json.loads(printed.output)
-    assert rights["read"] == "^(billing|good|inner|orders|out)$"
+    assert rights["read"] == r"^(billing|billing\.retry\.100ms|good|inner|orders|out)$"
     rabbitmq.set_permissions(user, vhost, rights["configure"], rights["write"], rights["read"])
     # When the pipeline runs, and some of its messages fail
     run = run_piperun(file)
     assert run.wait() == 0, run.output
     # Then all is done that the file asks for
     depths = rabbitmq.list_queues(vhost)
-    assert depths == {"billing": 0, "failed": 3, "good": 0, "good.dlq": 0, "end": 3}
+    assert depths == {"billing": 0, "billing.retry.100ms": 0, "failed": 3, "good": 0, "good.dlq": 0, "end": 3}
     assert "shop-password" not in printed.output + run.output
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.amqp.difference import Difference
 from pipeline.amqp.inspect import Depth, Server, Unseen
-from pipeline.config.model import Exchange, Pipeline, Queue
+from pipeline.config.model import Exchange, Pipeline, Queue, Retry, RetryStrategy
 from pipeline.runtime.checkup import findings, not_visible
 from pipeline.runtime.drift import Finding, Seen
 from pipeline.runtime.plan import plan
@@ -142,14 +142,33 @@ def test_a_dead_letter_queue_that_the_file_consumes_is_a_queue_like_others() -> 
     assert not [each for each in seen if each[0] != "ok"]
 
 
+def a_retry(strategy: RetryStrategy) -> Retry:
+    return Retry(delays=(5.0,), only=(), excluded=(), strategy=strategy)
+
+
 def test_a_queue_of_messages_that_come_back_after_a_delay_is_told_as_one() -> None:
-    queues = (a_queue("billing", dead_letter=False), a_queue("billing.retry.5000ms"), a_queue("other.retry.5000ms"))
-    seen = said(
-        a_pipeline(queues=queues, consumers=(a_consumer(),)),
-        queues={"billing": empty(0, 1), "billing.retry.5000ms": empty(7)},
+    pipeline = a_pipeline(
+        queues=(a_queue("billing", dead_letter=False), a_queue("other.retry.5000ms")),
+        consumers=(a_consumer(retry=a_retry("broker")),),
     )
+    seen = said(pipeline, queues={"billing": empty(0, 1), "billing.retry.5000ms": empty(7)})
     assert ("ok", 'queue "billing.retry.5000ms": 7 messages wait on the way back to "billing"') in seen
     assert ("ok", 'queue "other.retry.5000ms": no message waits, 0 consumers') in seen
+
+
+@pytest.mark.parametrize(
+    ("strategy", "version", "wrong"),
+    [("native", "3.10.8", True), ("native", "4.2.0", True), ("native", "4.3.0", False), ("broker", "3.10.8", False)],
+)
+def test_a_retry_that_the_broker_does_not_know_is_told(strategy: RetryStrategy, version: str, wrong: bool) -> None:
+    pipeline = a_pipeline(queues=(a_queue("billing"),), consumers=(a_consumer(retry=a_retry(strategy)),))
+    seen = found(pipeline, server=replace(RABBITMQ, version=version))
+    told = [each.sentence for each in seen if each.word == "native-retry"]
+    sentence = (
+        f'consumer "charge" has `strategy: native`, and RabbitMQ {version} does not know it: messages that fail come '
+        "again at once"
+    )
+    assert told == ([sentence] if wrong else [])
 
 
 def test_differences_are_errors_and_a_missing_right_is_no_difference() -> None:

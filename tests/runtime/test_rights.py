@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipeline.config.model import Pipeline
+from pipeline.config.model import Pipeline, Retry
 from pipeline.runtime.plan import plan
 from pipeline.runtime.rights import Rights, rights
 from tests.amqp.parts import binding, exchange
@@ -49,6 +49,16 @@ DEAD_LETTERED = a_queue(
             "billing",
             "",
             "billing",
+        ),
+        # What waits to be handled again is copied to a queue that gives it back by name
+        (
+            {
+                "queues": (a_queue("billing", dead_letter=False),),
+                "consumers": (a_consumer(retry=Retry(delays=(5.0,), only=(), excluded=(), strategy="broker")),),
+            },
+            "billing billing.retry.5000ms",
+            "amq.default",
+            "billing billing.retry.5000ms",
         ),
         # What a handler returns is published
         (
