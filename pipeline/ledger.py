@@ -62,7 +62,11 @@ class ConsumerLedger:
         return cells[0] - cells[1] - cells[2] - cells[3] - cells[4] - cells[5] - cells[6]
 
     def numbers(self) -> dict[str, int]:
-        return {**{term: self._cells[at] for at, term in enumerate(CONSUMER_TERMS)}, "in_hand": self.in_hand}
+        """Of one moment, while another process counts on: each cell is read once, and `delivered`, which grows first,
+        last. So the sum comes out, and nothing in it is negative."""
+        fates = {term: self._cells[at] for at, term in enumerate(CONSUMER_TERMS) if at}
+        delivered = self._cells[0]
+        return {"delivered": delivered, **fates, "in_hand": delivered - sum(fates.values())}
 
 
 class ProducerLedger:
@@ -99,7 +103,10 @@ class ProducerLedger:
         return self._cells[0] - self._cells[1] - self._cells[2]
 
     def numbers(self) -> dict[str, int]:
-        return {**{term: self._cells[at] for at, term in enumerate(PRODUCER_TERMS)}, "pending": self.pending}
+        """Read as in a consumer's ledger."""
+        ends = {term: self._cells[at] for at, term in enumerate(PRODUCER_TERMS) if at}
+        read = self._cells[0]
+        return {"read": read, **ends, "pending": read - sum(ends.values())}
 
 
 def total(ledgers: list[Mapping[str, int]]) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """The numbers add up, in any order of counting, in a list and in memory that is shared."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -73,3 +74,22 @@ def test_a_source_that_has_ended_stays_ended_for_the_next_worker() -> None:
 )
 def test_ledgers_are_added_up_term_by_term(ledgers: list[dict[str, int]], sums: dict[str, int]) -> None:
     assert total([*ledgers]) == sums
+
+
+class CountingOn(list[int]):
+    """Cells in which another process takes two messages in hand, and ends one, between any two looks."""
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        for counted, more in ((0, 2), (1, 1)):
+            self[counted] = super().__getitem__(counted) + more
+        return found
+
+
+def test_the_sum_comes_out_while_another_process_counts_on() -> None:
+    numbers = ConsumerLedger(CountingOn([3, 0, 0, 0, 0, 0, 0])).numbers()
+    assert numbers["delivered"] == sum(numbers[term] for term in [*ENDS, "in_hand"])
+    assert numbers["in_hand"] >= 0
+    sent = ProducerLedger(CountingOn([3, 0, 0, 0])).numbers()
+    assert sent["read"] == sent["confirmed"] + sent["failed"] + sent["pending"]
+    assert sent["pending"] >= 0
