@@ -3,7 +3,7 @@ documentation; the steps stand below in the same order. Terminals and other proc
 
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -100,7 +100,8 @@ class _Process:
         line: Line,
     ) -> None:
         parts = zip(prepared, brokers, row.consumers, row.producers, strict=True)
-        self._assemblies = [Assembly(*part, around, line) for part in parts]
+        heard = [replace(around, emit=each.listening(around.emit, around.mask)) for each in row.standings]
+        self._assemblies = [Assembly(*part, told, line) for part, told in zip(parts, heard, strict=True)]
         self._consumers: list[ConsumerRun] = [run for each in self._assemblies for run in each.consumers]
         self._producers: list[ProducerRun] = [run for each in self._assemblies for run in each.producers]
         self._row = row

@@ -8,6 +8,7 @@ from itertools import chain
 
 from pipeline.ledger import CONSUMER_TERMS, WIDTH, ConsumerLedger, ProducerLedger, total
 from pipeline.runtime.plan import Plan
+from pipeline.runtime.standing import Standing, width_of
 
 _CELL = 8  # bytes
 
@@ -22,7 +23,8 @@ class Phase(IntEnum):
 
 
 class Row:
-    """One worker's part: its phase, how many of its sources still run, and its ledgers in the order of the plans."""
+    """One worker's part: its phase, how many of its sources still run, and in the order of the plans its ledgers, and
+    how its connections and consumers stand."""
 
     def __init__(self, cells: memoryview, plans: Sequence[Plan]) -> None:
         self._cells = cells
@@ -34,6 +36,10 @@ class Row:
             at += len(plan.consumers) * WIDTH
             self.producers.append([ProducerLedger(cells[at + n * WIDTH :][:WIDTH]) for n in range(len(plan.producers))])
             at += len(plan.producers) * WIDTH
+        self.standings: list[Standing] = []
+        for plan in plans:
+            self.standings.append(Standing(cells[at:][: width_of(plan)], plan))
+            at += width_of(plan)
 
     @property
     def phase(self) -> Phase:
@@ -71,6 +77,8 @@ class Row:
         """For the next worker of this row: the numbers stay and go on."""
         self._cells[0] = Phase.STARTING
         self._cells[1] = 0
+        for standing in self.standings:
+            standing.clear()
 
 
 _HEAD = 2
@@ -81,8 +89,7 @@ class Table:
 
     def __init__(self, plans: Sequence[Plan], *, rows: int, fileno: int = -1) -> None:
         self._plans = plans
-        objects = sum(len(plan.consumers) + len(plan.producers) for plan in plans)
-        width = _HEAD + objects * WIDTH
+        width = _width(plans)
         self._memory = mmap.mmap(fileno, rows * width * _CELL)
         cells = memoryview(self._memory).cast("q")
         self.rows = [Row(cells[n * width :][:width], plans) for n in range(rows)]
@@ -90,8 +97,7 @@ class Table:
     @staticmethod
     def size(plans: Sequence[Plan], *, rows: int) -> int:
         """How many bytes the file behind the table must have."""
-        objects = sum(len(plan.consumers) + len(plan.producers) for plan in plans)
-        return rows * (_HEAD + objects * WIDTH) * _CELL
+        return rows * _width(plans) * _CELL
 
     def consumer_totals(self) -> dict[str, int]:
         nothing = dict.fromkeys((*CONSUMER_TERMS, "in_hand"), 0)
@@ -101,3 +107,9 @@ class Table:
     def producer_totals(self) -> dict[str, int]:
         ledgers = [each.numbers() for row in self.rows for each in chain.from_iterable(row.producers)]
         return total([{"read": 0, "confirmed": 0, "failed": 0, "pending": 0}, *ledgers])
+
+
+def _width(plans: Sequence[Plan]) -> int:
+    """Cells of a row."""
+    objects = sum(len(plan.consumers) + len(plan.producers) for plan in plans)
+    return _HEAD + objects * WIDTH + sum(map(width_of, plans))
