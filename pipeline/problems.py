@@ -17,6 +17,7 @@ _LONGEST = 100  # characters of a name that is compared at all
 # Every word with what it means in a few words; each has a page in `docs/problems/` and a test with its full text.
 WORDS: Mapping[str, str] = {
     "ambiguous-ack": "`ack: auto` means opposite things in different systems",
+    "bad-address": "an address to listen on that cannot be read",
     "bad-duration": "a duration without a unit, or none at all",
     "bad-handler-path": "a path that is not written package.module:function",
     "bad-interpolation": "`${...}` in a form that does not exist, or where nothing is replaced",

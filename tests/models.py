@@ -93,6 +93,7 @@ def a_runtime(**changes: Any) -> Runtime:
         "startup": "fail",
         "shutdown_timeout": 25.0,
         "lifespan": None,
+        "http": None,
         "log": a_log(),
     }
     return Runtime(**{**values, **changes})

@@ -1,6 +1,7 @@
 """`piperun run`: check the files, then run them until told to stop or, with `until: idle`, until nothing is left."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,7 +23,7 @@ from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE
 from pipeline.config.build import log_settings
 from pipeline.config.load import Loaded, Overrides
 from pipeline.config.model import Log, LogFormat, LogLevel, Loop, Workers
-from pipeline.config.schema import lookup
+from pipeline.config.schema import lookup, variant
 from pipeline.errors import BrokerError, UsageError, innermost
 from pipeline.events import Events
 from pipeline.observe.logs import LogLines, set_up_logging
@@ -60,6 +61,15 @@ def run(
     loop: Annotated[
         Loop | None, typer.Option("--loop", envvar="PIPERUN_LOOP", help="The event loop, whatever the file says.")
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http",
+            envvar="PIPERUN_HTTP",
+            metavar="ADDRESS",
+            help="Serve health and metrics there, whatever the file says.",
+        ),
+    ] = None,
     broker_required: Annotated[
         bool,
         typer.Option(
@@ -94,7 +104,7 @@ def run(
         raise UsageError("--until-idle and --forever contradict each other; keep one")
     until: Literal["idle", "stopped"] | None = "idle" if until_idle else "stopped" if forever else None
     names = tuple(name for each in only or () for name in each.split(",") if name)
-    overrides = Overrides(broker_url=broker, until=until, workers=_workers(workers), loop=loop)
+    overrides = Overrides(broker_url=broker, until=until, workers=_workers(workers), loop=loop, http=_http(http))
     loaded = read(files, overrides)
     # The settings of files with errors are not known; what is said of them follows the command line alone.
     written = loaded.pipelines[0].runtime.log if loaded.pipelines else log_settings(None)
@@ -211,6 +221,12 @@ def _workers(text: str | None) -> Workers | None:
     if text.isdecimal() and text.isascii() and len(text) < 9 and int(text) <= most:
         return int(text)
     raise UsageError(f'--workers is a whole number from 0 to {most}, or auto, not "{text}"')
+
+
+def _http(text: str | None) -> str | None:
+    if text is None or re.fullmatch(variant("http")["pattern"], text):
+        return text
+    raise UsageError(f'--http is a port, or an IP address with a port such as 127.0.0.1:9419, not "{text}"')
 
 
 def _bodies(text: str) -> int | None:

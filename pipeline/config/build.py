@@ -17,6 +17,7 @@ from pipeline.config.model import (
     Declare,
     Exchange,
     FileSource,
+    Http,
     IntervalSource,
     Log,
     Pipeline,
@@ -30,7 +31,7 @@ from pipeline.config.model import (
 )
 from pipeline.config.nodes import MapNode, Node, ScalarNode, at, plain
 from pipeline.config.schema import variant
-from pipeline.config.settings import Settings, filled
+from pipeline.config.settings import Settings, default, filled
 from pipeline.config.units import seconds
 from pipeline.secret import Secret
 
@@ -201,6 +202,7 @@ class _Builder:
             startup=values["startup"],
             shutdown_timeout=seconds(values["shutdown_timeout"]),
             lifespan=values["lifespan"],
+            http=_http(values["http"]),
             log=log_settings(at(self.root, ("runtime", "log"))),
         )
 
@@ -209,6 +211,24 @@ def log_settings(node: Node | None) -> Log:
     """`runtime.log` as a file has it, or as the schema has it where there is none."""
     log: dict[str, Any] = filled(variant("log"), node)
     return Log(format=log["format"], level=log["level"], bodies=_head(log["bodies"]))
+
+
+def _http(written: Any) -> Http | None:
+    """`9419`, `127.0.0.1:9419` or `{address: ...}`; a port alone is one of this machine."""
+    if written is None:
+        return None
+    schema = variant("http")["properties"]
+    long: dict[str, Any] = {key: default(part) for key, part in schema.items()}
+    long |= written if isinstance(written, dict) else {"address": written}
+    host, _, port = str(long["address"]).rpartition(":")
+    return Http(
+        host=host.strip("[]").replace("localhost", _LOOPBACK) or _LOOPBACK,
+        port=int(port),
+        hosts=tuple(long["hosts"]),
+    )
+
+
+_LOOPBACK = "127.0.0.1"
 
 
 def _publish(values: dict[str, Any], *, exchange: str, routing_key: str) -> Publish:

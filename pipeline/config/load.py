@@ -55,11 +55,12 @@ class Overrides:
     until: Until | None = None
     workers: Workers | None = None
     loop: Loop | None = None
+    http: str | None = None
 
     @property
     def of_runtime(self) -> dict[str, Any]:
         """What stands in the place of keys of `runtime`."""
-        told = {"until": self.until, "workers": self.workers, "loop": self.loop}
+        told = {"until": self.until, "workers": self.workers, "loop": self.loop, "http": self.http}
         return {key: value for key, value in told.items() if value is not None}
 
 

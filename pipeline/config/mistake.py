@@ -1,6 +1,7 @@
 """One value that the schema rejects, as a word, a sentence and a way out.
 Knows what people usually mean; how the schema is asked is the business of `validate`."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ _QUESTIONS = {
     "path": "which file does it read?",
     "generator": "which function yields its messages?",
     "type": "what kind of source is it?",
+    "address": "where does it listen?",
 }
 
 _EXAMPLES = {
@@ -110,6 +112,8 @@ class _Mistake:
             "python_path": self._python_path,
             "exception": self._exception,
             "source": self._source,
+            "http": self._address,
+            "http_address": self._address,
         }
 
     @property
@@ -266,6 +270,10 @@ class _Mistake:
             return "wrong-shape", self._sentence(), f"{{type: {self.value}}}"
         return self._python_path()
 
+    def _address(self) -> Answer:
+        sentence = f"{self.name} is a port, or an IP address with a port, not {this(self.value)}"
+        return "bad-address", sentence, address_hint(self.value) if isinstance(self.value, str) else None
+
     def _python_path(self) -> Answer:
         if not isinstance(self.value, str):
             return "wrong-type", self._sentence(), None
@@ -288,6 +296,20 @@ def path_hint(path: str) -> str | None:
     parts: list[Any] = cleaned.split(":")
     good = len(parts) == 2 and all(name.isidentifier() for part in parts for name in part.split("."))
     return cleaned if good and cleaned != path else None
+
+
+def address_hint(text: str) -> str | None:
+    """How an address to listen on was probably meant."""
+    rest = text.strip().removeprefix("http://").rstrip("/")
+    host, colon, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    if host in ("", "*") and port.isdecimal():
+        return f"{port} is this machine only, 0.0.0.0:{port} is every interface"
+    if re.fullmatch(r"[0-9.]+|localhost|::1|", host) and not port:
+        return f"{host or '127.0.0.1'}:9419"
+    if rest != text:
+        return rest
+    named = bool(colon) and port.isdecimal() and host.islower()
+    return "the IP address of an interface, instead of a name" if named else None
 
 
 def _wanted(schema: Schema) -> set[str]:

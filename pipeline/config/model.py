@@ -213,6 +213,15 @@ class Consumer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Http:
+    """Where health and metrics are served. `host` is an IP address; port 0: the system chooses."""
+
+    host: str
+    port: int
+    hosts: tuple[str, ...]  # names by which it may be asked
+
+
+@dataclass(frozen=True, kw_only=True)
 class Log:
     format: LogFormat
     level: LogLevel
@@ -227,6 +236,7 @@ class Runtime:
     startup: Startup
     shutdown_timeout: float
     lifespan: str | None
+    http: Http | None
     log: Log
 
 

@@ -18,6 +18,7 @@ _TYPES = {
 # Places that take more than one form; their titles are what a sentence calls the thing itself.
 _FORMS = {
     "broker": "a URL, the word embedded, or a map with a `url`",
+    "http": "a port, or an IP address with a port, or a map with an `address`",
     "source": "a map with a `type`, or the path of a generator",
 }
 

@@ -24,7 +24,6 @@ _LATER = {
     "crash_limit": "it comes in a later version",
     "brokers": "several brokers come in a later version",
     "tests": "tests come in a later version",
-    "http": "health pages and metrics come in a later version",
 }
 _RETRY = "retry: {delays: [5s, 1m]}"
 _ACK = "ack: none, or on_success"
@@ -40,6 +39,9 @@ _ELSEWHERE: dict[str, tuple[str, str | None]] = {
     "onmessage": ("handler", None),
     "qos": ("prefetch", None),
     "workers": ("concurrency", None),
+    "health": ("http", None),
+    "metrics": ("http", None),
+    "prometheus": ("http", None),
     "ttl": ("message_ttl", None),
     "dlq": ("dead_letter", None),
     "dlx": ("dead_letter", None),

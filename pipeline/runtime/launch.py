@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.amqp.link import Generation, Link
@@ -17,6 +18,7 @@ from pipeline.config.model import Broker, Log, Loop, Runtime
 from pipeline.events import Event, Notice, Summary
 from pipeline.runtime.assembly import Surroundings, declare_first
 from pipeline.runtime.broker import Brokers, brokers
+from pipeline.runtime.door import Door, answering, opened
 from pipeline.runtime.idle import unseen, until_idle, waiting
 from pipeline.runtime.job import Job
 from pipeline.runtime.loop import choose, run_on
@@ -24,6 +26,7 @@ from pipeline.runtime.plan import Plan
 from pipeline.runtime.prepare import Prepared
 from pipeline.runtime.processors import usable
 from pipeline.runtime.run import End, Wanted, run, something_still_runs
+from pipeline.runtime.status import Roll, status
 from pipeline.runtime.stop import Stop, on_signals
 from pipeline.runtime.table import Table
 from pipeline.runtime.workers import Supervisor
@@ -53,22 +56,23 @@ class Launch:
 
 def launch(wanted: Launch) -> End:
     """Run to the end, and say what became of everything. Raises `BrokerError`, `TopologyDiffers`, `LifespanError`,
-    `WorkerFailed`, and `UsageError` where the event loop that is wanted cannot be had."""
+    `WorkerFailed`, and `UsageError` where the event loop or the port that is wanted cannot be had."""
     loop = choose(wanted.runtime.loop, wanted.emit)
     with ExitStack() as stack:
+        door = stack.enter_context(opened(wanted.runtime.http))
         at = stack.enter_context(brokers([each.pipeline for each in wanted.plans], wanted.clock))
         if at.embedded is not None:
             wanted.emit(Notice(subject="broker", sentence=_MEMORY_ONLY))
         if wanted.runtime.workers:
             checkpoints = stack.enter_context(tempfile.TemporaryDirectory(prefix="piperun-"))
-            return run_on(loop, _supervise(wanted, at, Path(checkpoints), loop))
-        return run_on(loop, _run_here(wanted, at))
+            return run_on(loop, _supervise(wanted, at, Path(checkpoints), loop, door))
+        return run_on(loop, _run_here(wanted, at, door))
 
 
 _MEMORY_ONLY = "running on the embedded broker, in memory only: what it holds is gone when this ends"
 
 
-async def _run_here(wanted: Launch, at: Brokers) -> End:
+async def _run_here(wanted: Launch, at: Brokers, door: Door | None) -> End:
     started = wanted.clock.now()
     table = Table(wanted.plans, rows=1)
     stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
@@ -89,7 +93,9 @@ async def _run_here(wanted: Launch, at: Brokers) -> End:
         progress=wanted.progress,
     )
     with on_signals(stop):
-        end = await run(wanted.prepared, at.of_files, table.rows[0], stop, around, task)
+        stands = partial(status, table, wanted.plans, stop, wanted.mask, None)
+        async with answering(door, stands, wanted.emit):
+            end = await run(wanted.prepared, at.of_files, table.rows[0], stop, around, task)
         _say_what_became(wanted, at, table, started)
         if await something_still_runs(wanted.clock):
             wanted.leave(end)
@@ -107,7 +113,7 @@ def _say_what_became(wanted: Launch, at: Brokers, table: Table, started: float) 
     )
 
 
-async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop) -> End:
+async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop, door: Door | None) -> End:
     started = wanted.clock.now()
     stop = Stop(clock=wanted.clock, shutdown_timeout=wanted.runtime.shutdown_timeout)
     run_id = secrets.token_hex(4)
@@ -131,13 +137,14 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop)
             log=wanted.log,
         )
 
+    roll = Roll()
     supervisor = Supervisor(
         count=count,
         plans=wanted.plans,
         job=job,
         stop=stop,
         clock=wanted.clock,
-        emit=wanted.emit,
+        emit=roll.listening(wanted.emit),
     )
 
     def forced() -> None:
@@ -146,10 +153,12 @@ async def _supervise(wanted: Launch, at: Brokers, checkpoints: Path, loop: Loop)
 
     with on_signals(stop, forced=forced):
         watch = _Watch(wanted, at.of_files, supervisor, stop)
-        try:
-            end = await _watched(watch, supervisor) if await stop.unless_requested(watch.open()) else End.FINE
-        finally:
-            await watch.close()
+        stands = partial(status, supervisor.table, wanted.plans, stop, wanted.mask, roll)
+        async with answering(door, stands, wanted.emit):
+            try:
+                end = await _watched(watch, supervisor) if await stop.unless_requested(watch.open()) else End.FINE
+            finally:
+                await watch.close()
         _say_what_became(wanted, at, supervisor.table, started)
         if supervisor.failure is not None:
             raise supervisor.failure

@@ -35,6 +35,20 @@ def test_what_cannot_be_meant_by_log_bodies_is_told(text: str) -> None:
     assert str(raised.value) == f'--log-bodies is none or head:N, not "{text}"; for example head:200'
 
 
+@pytest.mark.parametrize("text", [None, "9419", "0.0.0.0:9419", "localhost:80", "[::1]:0", "127.0.0.1:65535"])
+def test_an_address_to_listen_on_is_a_port_or_an_ip_address_with_a_port(text: str | None) -> None:
+    assert run._http(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":9419", "9419x", "rabbit:9419", "127.0.0.1", "127.0.0.1:65536", "::1:9419", "1.2.3:9"]
+)
+def test_what_cannot_be_meant_by_http_is_told(text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        run._http(text)
+    assert str(raised.value) == (f'--http is a port, or an IP address with a port such as 127.0.0.1:9419, not "{text}"')
+
+
 def loaded(*embedded: bool) -> Loaded:
     rabbit = Address(scheme="amqp", host="rabbit", port=5672, username="app", password=Secret("x"), vhost="/")
     pipelines = tuple(a_pipeline(broker=a_broker(addresses=() if each else (rabbit,))) for each in embedded)

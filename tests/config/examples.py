@@ -70,6 +70,7 @@ runtime:
   workers: 2
   loop: asyncio
   shutdown_timeout: 1m
+  http: {address: "0.0.0.0:9419", hosts: [metrics.example.org]}
   log: {format: json, level: debug, bodies: "head:200"}
 """
 

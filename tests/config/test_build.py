@@ -10,6 +10,7 @@ from pipeline.config.model import (
     Address,
     Binding,
     FileSource,
+    Http,
     IntervalSource,
     Log,
     PythonSource,
@@ -52,6 +53,7 @@ def test_an_empty_object_has_the_defaults_of_the_schema() -> None:
         startup="fail",
         shutdown_timeout=25.0,
         lifespan=None,
+        http=None,
         log=Log(format="auto", level="info", bodies=None),
     )
     assert pipeline.broker.embedded
@@ -72,6 +74,7 @@ def test_the_long_form_of_everything() -> None:
         startup="fail",
         shutdown_timeout=60.0,
         lifespan=None,
+        http=Http(host="0.0.0.0", port=9419, hosts=("metrics.example.org",)),
         log=Log(format="json", level="debug", bodies=200),
     )
     nightly, ticks, terminal, generated = (producer.source for producer in pipeline.producers)
@@ -285,3 +288,21 @@ def test_a_queue_with_native_retry_is_declared_for_it() -> None:
     ours = {"x-delayed-retry-type": "failed", "x-delayed-retry-min": 5_000, "x-delayed-retry-max": 12_000}
     assert pipeline.queues[0].arguments == {**QUORUM, **DEAD, **SAFE, **ours, "x-delivery-limit": 3}
     assert pipeline.queues[1].arguments == {**QUORUM, **DEAD, **SAFE, "x-dead-letter-routing-key": "f"}
+
+
+@pytest.mark.parametrize(
+    ("written", "host", "port"),
+    [
+        ("9419", "127.0.0.1", 9419),
+        ('"9419"', "127.0.0.1", 9419),
+        ("localhost:80", "127.0.0.1", 80),
+        ("10.0.0.7:0", "10.0.0.7", 0),
+        ('"[::1]:9419"', "::1", 9419),
+        ("{address: 9419}", "127.0.0.1", 9419),
+    ],
+)
+def test_an_address_to_listen_on_is_one_of_this_machine_unless_it_says_otherwise(
+    written: str, host: str, port: int
+) -> None:
+    runtime = pipeline_of(f"queues: {{hello: {{}}}}\nruntime: {{http: {written}}}\n").runtime
+    assert runtime.http == Http(host=host, port=port, hosts=())

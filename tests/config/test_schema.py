@@ -87,6 +87,7 @@ PAIRS: list[tuple[type[Any], set[str], set[str], set[str]]] = [
     (model.PythonSource, set(keys(variant("python_source"))), {"type"}, set()),
     (model.Tls, set(keys(variant("tls"))), set(), set()),
     (model.Runtime, set(keys(variant("runtime"))), set(), set()),
+    (model.Http, set(keys(variant("http"))), {"address"}, {"host", "port"}),
     (model.Log, set(keys(variant("log"))), set(), set()),
     (
         model.Broker,
