@@ -152,7 +152,7 @@ def _rights(needed: Rights, pipeline: Pipeline, form: str) -> str:
 
 
 def _object(pipeline: Pipeline, server: "Server", found: Sequence["Finding"], hidden: Sequence[str]) -> dict[str, Any]:
-    keys = ("level", "word", "sentence", "hint")
+    keys = ("level", "kind", "sentence", "hint")
     return {
         **_place(pipeline),
         "product": server.product,
@@ -165,7 +165,7 @@ def _object(pipeline: Pipeline, server: "Server", found: Sequence["Finding"], hi
 
 def _unreachable(pipeline: Pipeline, error: BrokerError) -> dict[str, Any]:
     hint = "; ".join(getattr(error, "__notes__", ())) or None
-    finding = {"level": "error", "word": "unreachable", "sentence": str(error), "hint": hint}
+    finding = {"level": "error", "kind": "unreachable", "sentence": str(error), "hint": hint}
     return {**_place(pipeline), "findings": [finding]}
 
 

@@ -39,16 +39,16 @@ def not_visible(seen: Seen) -> tuple[str, ...]:
 def _broker(plan: Plan, seen: Seen) -> Iterator[Finding]:
     match seen.publishing:
         case "taken":
-            yield Finding(level="ok", word="takes-messages", sentence="the broker takes messages: no alarm")
+            yield Finding(level="ok", kind="takes-messages", sentence="the broker takes messages: no alarm")
         case "blocked":
             sentence = "the broker takes no messages (memory or disk alarm): whoever publishes waits, consumers go on"
             hint = "rabbitmqctl status shows the alarm; free memory or disk there, and it ends by itself"
-            yield Finding(level="error", word="alarm", sentence=sentence, hint=hint)
+            yield Finding(level="error", kind="alarm", sentence=sentence, hint=hint)
         case "forbidden":
             yield _may_not_publish(plan)
         case "unanswered":
             sentence = "the broker did not confirm or return a message in time"
-            yield Finding(level="warning", word="slow", sentence=sentence, hint="look at its load and its log")
+            yield Finding(level="warning", kind="slow", sentence=sentence, hint="look at its load and its log")
     yield from _version(plan, seen.server)
 
 
@@ -56,8 +56,8 @@ def _may_not_publish(plan: Plan) -> Finding:
     sentence = f"no right to write to the default exchange ({DEFAULT_EXCHANGE})"
     if DEFAULT_EXCHANGE in rights(plan).write:
         sentence += ", through which messages reach queues by name, dead-letter queues too"
-        return Finding(level="error", word="right", sentence=sentence, hint=RIGHTS)
-    return Finding(level="ok", word="right", sentence=f"{sentence}, and the file needs none; alarms are not visible")
+        return Finding(level="error", kind="right", sentence=sentence, hint=RIGHTS)
+    return Finding(level="ok", kind="right", sentence=f"{sentence}, and the file needs none; alarms are not visible")
 
 
 def _version(plan: Plan, server: Server) -> Iterator[Finding]:
@@ -70,11 +70,11 @@ def _version(plan: Plan, server: Server) -> Iterator[Finding]:
         yield from _not_delayed(plan, server.version)
     if like is None:
         sentence = f"it is RabbitMQ {server.version}, between {_OLDEST} and {_NEWEST}, which piperun is tested with"
-        yield Finding(level="ok", word="version", sentence=sentence)
+        yield Finding(level="ok", kind="version", sentence=sentence)
         return
     if like != wanted:
         sentence = f"it is RabbitMQ {server.version}, and `validate` checks this file for {wanted}"
-        yield Finding(level="ok", word="version", sentence=sentence, hint=f'broker: {{version: "{like}"}}')
+        yield Finding(level="ok", kind="version", sentence=sentence, hint=f'broker: {{version: "{like}"}}')
     for queue in objects(plan):
         if isinstance(queue, Queue) and queue.declare == "assert":
             yield from _not_in_version(queue, like, server.version)
@@ -95,7 +95,7 @@ def _not_delayed(plan: Plan, version: str) -> Iterator[Finding]:
                 "messages that fail come again at once"
             )
             hint = f"strategy: broker, or RabbitMQ {_NEWEST}"
-            yield Finding(level="error", word="native-retry", sentence=sentence, hint=hint)
+            yield Finding(level="error", kind="native-retry", sentence=sentence, hint=hint)
 
 
 def _not_in_version(queue: Queue, like: str, version: str) -> Iterator[Finding]:
@@ -103,11 +103,11 @@ def _not_in_version(queue: Queue, like: str, version: str) -> Iterator[Finding]:
         value = queue.arguments.get(each.argument)
         if each.version == like and value is not None and each.applies(value, queue.type):
             sentence = f'queue "{queue.name}": RabbitMQ {version} refuses {each.said}'
-            yield Finding(level="error", word="refused-argument", sentence=sentence, hint=each.hint)
+            yield Finding(level="error", kind="refused-argument", sentence=sentence, hint=each.hint)
     if like == _NEWEST and not queue.durable and not queue.exclusive:
         sentence = f'queue "{queue.name}": RabbitMQ {version} refuses queues that are neither durable nor exclusive'
         yield Finding(
-            level="error", word="transient-queue", sentence=sentence, hint="durable: true, or exclusive: true"
+            level="error", kind="transient-queue", sentence=sentence, hint="durable: true, or exclusive: true"
         )
 
 
@@ -120,12 +120,12 @@ def _weak_ways(plan: Plan) -> Iterator[Finding]:
         name = each.consumer.name
         if each.consumer.ack == "none":
             sentence = f'consumer "{name}" has `ack: none`: what it has in hand is lost when its process or line dies'
-            yield Finding(level="ok", word="ack-none", sentence=sentence)
+            yield Finding(level="ok", kind="ack-none", sentence=sentence)
         elif each.dead_letter is None:
             sentence = f'messages that fail in consumer "{name}" are dropped (`dead_letter: false`)'
-            yield Finding(level="ok", word="failures-dropped", sentence=sentence)
+            yield Finding(level="ok", kind="failures-dropped", sentence=sentence)
     if len(plan.pipeline.broker.addresses) > 1:
         for queue in objects(plan):
             if isinstance(queue, Queue) and queue.type == "classic" and not queue.exclusive:
                 sentence = f'queue "{queue.name}" is classic: one copy, on one node of the cluster'
-                yield Finding(level="ok", word="one-copy", sentence=sentence, hint="`type: quorum` for a new queue")
+                yield Finding(level="ok", kind="one-copy", sentence=sentence, hint="`type: quorum` for a new queue")

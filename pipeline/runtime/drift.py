@@ -21,10 +21,10 @@ _NOT_FOUND, _LOCKED = 404, 405
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """`word` is its kind, for programs; `hint` the way out. `differs`: a start of the pipeline would end over it."""
+    """`kind` is for programs, `hint` the way out. `differs`: a start of the pipeline would end over it."""
 
     level: Level
-    word: str
+    kind: str
     sentence: str
     hint: str | None = None
     differs: bool = False
@@ -64,7 +64,7 @@ def _queue(plan: Plan, queue: Queue, found: Depth | Unseen) -> Finding:
     if not consumers and found.ready and queue.name in _dead_letter_queues(plan):
         sentence = f'dead-letter queue "{queue.name}" holds {_messages(found.ready)}'
         hint = f"piperun dlq ls {plan.pipeline.path.name} tells why they failed"
-        return Finding(level="warning", word="dead-letters", sentence=sentence, hint=hint)
+        return Finding(level="warning", kind="dead-letters", sentence=sentence, hint=hint)
     if waits_for := _waits_for(plan, queue.name):
         return _there(f'queue "{queue.name}": {_waiting(found.ready)} on the way back to "{waits_for}"')
     who = f"{found.consumers} consumer{'' if found.consumers == 1 else 's'}"
@@ -75,17 +75,17 @@ def _nobody_consumes(queue: Queue, consumers: list[ConsumerPlan], found: Depth) 
     who = " and ".join(f'"{each.consumer.name}"' for each in consumers)
     sentence = f'queue "{queue.name}": nobody consumes it, which consumer {who} should'
     if not found.ready:
-        return Finding(level="warning", word="not-consumed", sentence=sentence, hint="start the pipeline")
+        return Finding(level="warning", kind="not-consumed", sentence=sentence, hint="start the pipeline")
     sentence = f'queue "{queue.name}": {_waiting(found.ready)}, and nobody consumes it, which consumer {who} should'
     hint = "start the pipeline; if it runs, its log says why this consumer does not"
-    return Finding(level="error", word="not-consumed", sentence=sentence, hint=hint)
+    return Finding(level="error", kind="not-consumed", sentence=sentence, hint=hint)
 
 
 def _exclusive(queue: Queue, found: Unseen) -> Finding:
     if found.code == _LOCKED:
         return _there(f'queue "{queue.name}" is there, seen by the connection alone that it is exclusive to')
     sentence = f'queue "{queue.name}" is not there: the connection that it is exclusive to is not'
-    return Finding(level="warning", word="not-consumed", sentence=sentence, hint="start the pipeline")
+    return Finding(level="warning", kind="not-consumed", sentence=sentence, hint="start the pipeline")
 
 
 def _unseen(wanted: Exchange | Queue, found: Unseen) -> Finding:
@@ -96,38 +96,38 @@ def _unseen(wanted: Exchange | Queue, found: Unseen) -> Finding:
         case 405:
             sentence = f"{what} is exclusive to another connection, and the file says otherwise"
             hint = "rabbitmqctl list_queues name owner_pid tells whose it is; end that, or use another name"
-            return Finding(level="error", word="locked", sentence=sentence, hint=hint, differs=True)
+            return Finding(level="error", kind="locked", sentence=sentence, hint=hint, differs=True)
         case 403:
-            return Finding(level="error", word="right", sentence=f"{what}: {found.text}", hint=RIGHTS)
+            return Finding(level="error", kind="right", sentence=f"{what}: {found.text}", hint=RIGHTS)
         case _:
-            return Finding(level="error", word="unseen", sentence=f"{what} cannot be asked for: {found.text}")
+            return Finding(level="error", kind="unseen", sentence=f"{what} cannot be asked for: {found.text}")
 
 
 def _missing(wanted: Exchange | Queue, what: str) -> Finding:
     match wanted.declare:
         case "assert":
             sentence, hint = f"{what} is not there", "a start of the pipeline makes it"
-            return Finding(level="warning", word="missing", sentence=sentence, hint=hint)
+            return Finding(level="warning", kind="missing", sentence=sentence, hint=hint)
         case "check":
             sentence = f"{what} is not there, and `declare: check` does not make it"
             hint = "create it there, or write `declare: assert`: without it a start ends with status 4"
-            return Finding(level="error", word="missing", sentence=sentence, hint=hint, differs=True)
+            return Finding(level="error", kind="missing", sentence=sentence, hint=hint, differs=True)
         case "skip":
             sentence = f"{what} is not there, and `declare: skip` leaves it to somebody else"
-            return Finding(level="error", word="missing", sentence=sentence, hint="create it, or `declare: assert`")
+            return Finding(level="error", kind="missing", sentence=sentence, hint="create it, or `declare: assert`")
 
 
 def _differences(seen: Seen) -> Iterator[Finding]:
     for each in seen.differences or ():
         if each.forbidden:
-            yield Finding(level="error", word="right", sentence=each.sentence, hint=RIGHTS)
+            yield Finding(level="error", kind="right", sentence=each.sentence, hint=RIGHTS)
         else:
             hint = "it was made otherwise: `declare: skip` uses it as it is, or give it a new name"
-            yield Finding(level="error", word="differs", sentence=each.sentence, hint=hint, differs=True)
+            yield Finding(level="error", kind="differs", sentence=each.sentence, hint=hint, differs=True)
 
 
 def _there(sentence: str) -> Finding:
-    return Finding(level="ok", word="there", sentence=sentence)
+    return Finding(level="ok", kind="there", sentence=sentence)
 
 
 def _messages(count: int) -> str:

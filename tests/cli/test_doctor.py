@@ -61,7 +61,7 @@ def shop(url: str) -> str:
 
 
 def a_finding(level: Level = "error", **changes: object) -> Finding:
-    values = {"word": "w", "sentence": f"{level} sentence", "hint": None, **changes}
+    values = {"kind": "w", "sentence": f"{level} sentence", "hint": None, **changes}
     return Finding(level=level, **values)  # type: ignore[arg-type]
 
 
@@ -170,7 +170,7 @@ async def test_what_is_wrong_is_told_with_a_way_out(broker: BrokerUnderTest, run
     assert (told["product"], told["vhost"]) == ("RabbitMQ", broker.url.rpartition("/")[2].replace("%2F", "/") or "/")
     assert {
         "level": "error",
-        "word": "differs",
+        "kind": "differs",
         "sentence": 'queue "billing" is on the broker with x-max-length 5, the file says 7',
         "hint": "it was made otherwise: `declare: skip` uses it as it is, or give it a new name",
     } in told["findings"]
@@ -221,7 +221,7 @@ def test_a_broker_that_is_not_there_is_status_3_and_a_finding_for_a_program(run_
         command = run_piperun(shop(url), "--format", "json", verb="doctor")
         assert command.wait() == 3
     (finding,) = json.loads(command.output)["findings"]
-    assert (finding["level"], finding["word"]) == ("error", "unreachable")
+    assert (finding["level"], finding["kind"]) == ("error", "unreachable")
     assert finding["sentence"] == f"connection refused by 127.0.0.1:{port}: nothing listens there"
     assert finding["hint"].startswith("start RabbitMQ there")
     assert "t0psecret" not in command.output

@@ -109,7 +109,7 @@ def test_what_is_not_there_is_told_by_who_makes_it() -> None:
         exchanges={each.name: NOT_FOUND for each in pipeline.exchanges},
         queues={each.name: NOT_FOUND for each in pipeline.queues},
     )
-    by_sentence = {each.sentence: (each.level, each.differs) for each in seen if each.word == "missing"}
+    by_sentence = {each.sentence: (each.level, each.differs) for each in seen if each.kind == "missing"}
     for what in ('exchange "{}"', 'queue "q-{}"'):
         ours, check, skip = (what.format(name) for name in ("assert", "check", "skip"))
         assert by_sentence[f"{ours} is not there"] == ("warning", False)
@@ -163,7 +163,7 @@ def test_a_queue_of_messages_that_come_back_after_a_delay_is_told_as_one() -> No
 def test_a_retry_that_the_broker_does_not_know_is_told(strategy: RetryStrategy, version: str, wrong: bool) -> None:
     pipeline = a_pipeline(queues=(a_queue("billing"),), consumers=(a_consumer(retry=a_retry(strategy)),))
     seen = found(pipeline, server=replace(RABBITMQ, version=version))
-    told = [each.sentence for each in seen if each.word == "native-retry"]
+    told = [each.sentence for each in seen if each.kind == "native-retry"]
     sentence = (
         f'consumer "charge" has `strategy: native`, and RabbitMQ {version} does not know it: messages that fail come '
         "again at once"
@@ -175,7 +175,7 @@ def test_differences_are_errors_and_a_missing_right_is_no_difference() -> None:
     differs = Difference(kind="queue", name="billing", sentence="billing is otherwise")
     forbidden = Difference(kind="queue", name="billing", sentence="billing may not be declared", forbidden=True)
     seen = found(SHOP, differences=(differs, forbidden), queues={"billing": empty(0, 1)})
-    told = [(each.word, each.sentence, each.differs) for each in seen if each.level == "error"]
+    told = [(each.kind, each.sentence, each.differs) for each in seen if each.level == "error"]
     assert told == [("differs", "billing is otherwise", True), ("right", "billing may not be declared", False)]
 
 
@@ -195,7 +195,7 @@ def test_a_broker_that_takes_no_messages_is_told(publishing: str, level: str, be
 
 def test_a_right_that_the_file_does_not_need_is_not_missed() -> None:
     reader = a_pipeline(queues=(a_queue("billing"),), consumers=(a_consumer(ack="none"),))
-    (told,) = [each for each in found(reader, publishing="forbidden") if each.word == "right"]
+    (told,) = [each for each in found(reader, publishing="forbidden") if each.kind == "right"]
     assert told.level == "ok"
 
 
@@ -254,7 +254,7 @@ def test_what_the_version_of_the_broker_refuses_is_told(queue: Queue, version: s
     ],
 )
 def test_a_version_that_the_file_is_not_checked_for_is_said(server: Server, said_of_it: list[str]) -> None:
-    told = [each for each in found(SHOP, server=server) if each.word == "version"]
+    told = [each for each in found(SHOP, server=server) if each.kind == "version"]
     assert [each.sentence for each in told] == said_of_it
     assert [each.hint for each in told if each.hint] == (['broker: {version: "3.10"}'] if "3.10.8" in str(told) else [])
 
