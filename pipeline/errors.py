@@ -53,6 +53,15 @@ class SourceProblem(PiperunError):
     """Raised before anything runs when what `source` names cannot be a source."""
 
 
+class StoreError(PiperunError):
+    """Raised when the keys of `idempotency` cannot be read or written. `busy`: another process has the store just now,
+    and it is worth another try at once."""
+
+    def __init__(self, sentence: str, *, busy: bool = False) -> None:
+        super().__init__(sentence)
+        self.busy = busy
+
+
 class WorkerFailed(PiperunError):
     """Raised when a worker cannot even start: to try again would change nothing. `status` is what it ended with."""
 

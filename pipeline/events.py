@@ -144,8 +144,27 @@ class AttemptDisbelieved:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DuplicateSkipped:
+    """Its key is done: it is acknowledged without being handled."""
+
+    consumer: str
+    message_id: str | None
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicateHeld:
+    """Another message with its key is being handled, here or in another process: this one waits for how that ends."""
+
+    consumer: str
+    message_id: str | None
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SettleTroubled:
-    """A copy could not be confirmed; the message is held and tried again after `next_attempt` seconds."""
+    """A copy could not be confirmed, or a key not be read or kept; the message is held, and it is tried again after
+    `next_attempt` seconds."""
 
     consumer: str
     message_id: str | None
@@ -280,6 +299,8 @@ Event = (
     | MessageFailed
     | MessageRetried
     | AttemptDisbelieved
+    | DuplicateSkipped
+    | DuplicateHeld
     | SettleTroubled
     | RedeliveryExpected
     | ProducerStarted

@@ -13,8 +13,9 @@ CONSUMER_TERMS: Final = (
     "returned",
     "redelivery_expected",
 )
+DUPLICATES: Final = "duplicates"  # no term of the sum: so many of what is done were skipped as duplicates
 PRODUCER_TERMS: Final = ("read", "confirmed", "failed")
-WIDTH: Final = max(len(CONSUMER_TERMS), len(PRODUCER_TERMS) + 1)
+WIDTH: Final = max(len(CONSUMER_TERMS) + 1, len(PRODUCER_TERMS) + 1)
 
 
 class Cells(Protocol):
@@ -56,6 +57,10 @@ class ConsumerLedger:
     def redelivery_expected(self) -> None:
         self._cells[6] += 1
 
+    def duplicate(self) -> None:
+        """Recognised, and about to be acknowledged without being handled; it counts as done, too."""
+        self._cells[len(CONSUMER_TERMS)] += 1
+
     @property
     def in_hand(self) -> int:
         cells = self._cells
@@ -66,7 +71,8 @@ class ConsumerLedger:
         last. So the sum comes out, and nothing in it is negative."""
         fates = {term: self._cells[at] for at, term in enumerate(CONSUMER_TERMS) if at}
         delivered = self._cells[0]
-        return {"delivered": delivered, **fates, "in_hand": delivered - sum(fates.values())}
+        in_hand = delivered - sum(fates.values())
+        return {"delivered": delivered, **fates, "in_hand": in_hand, DUPLICATES: self._cells[len(CONSUMER_TERMS)]}
 
 
 class ProducerLedger:

@@ -41,6 +41,8 @@ WORDS: Mapping[str, str] = {
     "files-differ": "two files that declare one object differently",
     "foreign-file": "a file of another program",
     "handler-signature": "a handler that piperun cannot call",
+    "idempotency-in-memory": "keys that each worker remembers for itself",
+    "idempotency-without-ack": "`idempotency` with `ack: none`",
     "idle-concurrency": "more handlers than messages handed out",
     "internal-exchange": "publishing to an exchange that takes no messages from publishers",
     "lossy-overflow": "at-least-once dead-lettering on a queue that drops messages",

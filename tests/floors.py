@@ -10,7 +10,7 @@ FLOORS = {
     **dict.fromkeys(["ledger", "clock", "imports", "secret", "web"], 0),
     **dict.fromkeys(["config", "failure"], 1),
     **dict.fromkeys(["amqp", "embedded"], 2),
-    **dict.fromkeys(["sources", "handlers", "observe"], 3),
+    **dict.fromkeys(["sources", "handlers", "idempotency", "observe"], 3),
     "runtime": 4,
     **dict.fromkeys(["cli", "testing"], 5),
     # The roof: what users import, and `python -m pipeline`.
@@ -33,6 +33,7 @@ LIBRARIES = {
     "starlette": ["web.py", "sources/http.py", "observe/pages.py"],
     "typer": ["cli/"],
     "rich": ["cli/"],
+    "sqlite3": ["idempotency/file.py"],
     "uvloop": ["runtime/loop.py"],
     "pytest": ["testing/plugin.py"],
 }

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline.config.model import (
     Broker,
     Consumer,
+    Idempotency,
     IntervalSource,
     Log,
     Pipeline,
@@ -62,6 +63,7 @@ def a_consumer(name: str = "charge", **changes: Any) -> Consumer:
         "arguments": {},
         "lifespan": None,
         "publish": None,
+        "idempotency": None,
     }
     return Consumer(**{**values, **changes})
 
@@ -69,6 +71,11 @@ def a_consumer(name: str = "charge", **changes: Any) -> Consumer:
 def a_retry(*delays: float, **changes: Any) -> Retry:
     values: dict[str, Any] = {"delays": delays, "only": (), "excluded": (), "strategy": "broker"}
     return Retry(**{**values, **changes})
+
+
+def an_idempotency(**changes: Any) -> Idempotency:
+    values: dict[str, Any] = {"store": "memory", "header": None, "path": None, "window": 3_600.0, "max_keys": 1_000}
+    return Idempotency(**{**values, "lease": 15.0, **changes})
 
 
 def a_producer(name: str = "nightly", **changes: Any) -> Producer:

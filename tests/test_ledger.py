@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.ledger import CONSUMER_TERMS, WIDTH, Cells, ConsumerLedger, ProducerLedger, total
+from pipeline.ledger import CONSUMER_TERMS, DUPLICATES, WIDTH, Cells, ConsumerLedger, ProducerLedger, total
 
 ENDS = [term for term in CONSUMER_TERMS if term != "delivered"]
 
@@ -26,9 +26,19 @@ def test_delivered_is_the_sum_of_all_ends_and_what_is_in_hand(counted: list[str]
     for term in counted:
         ledger.delivered(1) if term == "delivered" else getattr(ledger, term)()
     numbers = ledger.numbers()
-    assert list(numbers) == [*CONSUMER_TERMS, "in_hand"]
+    assert list(numbers) == [*CONSUMER_TERMS, "in_hand", DUPLICATES]
     assert {term: numbers[term] for term in CONSUMER_TERMS} == {term: counted.count(term) for term in CONSUMER_TERMS}
     assert numbers["delivered"] == sum(numbers[term] for term in ENDS) + ledger.in_hand
+
+
+def test_a_duplicate_that_was_skipped_is_counted_and_the_sum_stays() -> None:
+    ledger = ConsumerLedger(in_shared_memory())
+    ledger.delivered(2)
+    ledger.done()
+    ledger.duplicate()
+    ledger.done()
+    numbers = ledger.numbers()
+    assert (numbers["delivered"], numbers["done"], numbers["in_hand"], numbers[DUPLICATES]) == (2, 2, 0, 1)
 
 
 @given(st.lists(st.sampled_from(["read", "confirmed", "failed"]), max_size=60))

@@ -8,6 +8,7 @@ from pipeline.errors import (
     LifespanError,
     SourceError,
     SourceProblem,
+    StoreError,
     TopologyDiffers,
     UsageError,
     WorkerFailed,
@@ -33,6 +34,7 @@ _OF_ERRORS: tuple[tuple[type[Exception], int], ...] = (
     (LifespanError, FAILED),
     (SourceError, FAILED),
     (SourceProblem, CONFIGURATION),
+    (StoreError, FAILED),
 )
 
 

@@ -18,6 +18,7 @@ from pipeline.config.model import (
     Exchange,
     FileSource,
     Http,
+    Idempotency,
     IntervalSource,
     Log,
     Pipeline,
@@ -188,10 +189,33 @@ class _Builder:
             retry=retries.build(self.settings, key),
             arguments=_table(self.settings.value("consumers", key, "arguments")),
             publish=self.publish(at(self.root, ("consumers", key, "publish"))),
+            idempotency=self.idempotency(key),
             **self.values(
                 "consumers", key, "handler", "ack", "prefetch", "concurrency", "content", "exclusive", "lifespan"
             ),
         )
+
+    def idempotency(self, consumer: str) -> Idempotency | None:
+        node = self.settings.node("consumers", consumer, "idempotency")
+        if node is None:
+            return None
+        values: dict[str, Any] = filled(variant("idempotency"), node)
+        store: Any = node.text if isinstance(node, ScalarNode) else values["store"]
+        return Idempotency(
+            store=store,
+            header=values["header"],
+            path=self.keys_of(consumer, values["path"]) if store == "sqlite" else None,
+            window=seconds(values["window"]),
+            max_keys=values["max_keys"],
+            lease=seconds(values["lease"]),
+        )
+
+    def keys_of(self, consumer: str, written: str | None) -> FilePath | None:
+        # The ids of what a file sends are the same in the next run; on the embedded broker that is a new beginning.
+        if broker.is_embedded(self.root):
+            return None
+        name = f"{quote(self.name, safe='')}.{quote(consumer, safe='')}.sqlite"
+        return self.document.folder / (written or FilePath(".piperun") / name)
 
     def runtime(self, told: Mapping[str, Any]) -> Runtime:
         values: dict[str, Any] = {**filled(variant("runtime"), self.root.get("runtime")), **told}

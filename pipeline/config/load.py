@@ -12,6 +12,7 @@ from pipeline.config import (
     argument_checks,
     broker,
     dead_letters,
+    idempotency,
     names,
     queues,
     references,
@@ -202,6 +203,7 @@ def _check(root: MapNode, report: Report, overrides: Overrides) -> None:
     broker.check(root, report)
     argument_checks.check(settings, report)
     queues.check(settings, report, overrides.workers)
+    idempotency.check(settings, report, overrides.workers)
     refused.check(settings, report)
     names.check(settings, report)
     dead_letters.check(settings, report)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config.nodes import Node, Path, ScalarNode, at, value_place
 from pipeline.config.owner import dotted, owner
-from pipeline.config.phrases import options, phrase, this
+from pipeline.config.phrases import either, options, phrase, this
 from pipeline.config.report import Report
 from pipeline.config.schema import Schema, resolved
 from pipeline.config.units import is_duration, is_size, meant_duration, seconds
@@ -24,6 +24,7 @@ _QUESTIONS = {
     "generator": "which function yields its messages?",
     "type": "what kind of source is it?",
     "address": "where does it listen?",
+    "store": "where are its keys kept?",
 }
 
 _EXAMPLES = {
@@ -114,6 +115,7 @@ class _Mistake:
             "source": self._source,
             "http": self._address,
             "http_address": self._address,
+            "idempotency": self._idempotency,
         }
 
     @property
@@ -273,6 +275,13 @@ class _Mistake:
     def _address(self) -> Answer:
         sentence = f"{self.name} is a port, or an IP address with a port, not {this(self.value)}"
         return "bad-address", sentence, address_hint(self.value) if isinstance(self.value, str) else None
+
+    def _idempotency(self) -> Answer:
+        stores = options(self.schema["properties"]["store"])
+        hint = did_you_mean(self.value, stores) if isinstance(self.value, str) else None
+        if isinstance(self.value, bool) or self.value is None:
+            hint = "leave it out" if self.value is False else f"idempotency: {either(stores)}"
+        return "unknown-value", self._sentence(), hint
 
     def _python_path(self) -> Answer:
         if not isinstance(self.value, str):

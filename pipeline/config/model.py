@@ -13,6 +13,7 @@ Content = Literal["json", "text", "bytes", "msgpack"]
 Declare = Literal["assert", "check", "skip"]
 DeliveryMode = Literal["persistent", "transient"]
 ExchangeType = Literal["direct", "fanout", "topic", "headers"]
+KeyStore = Literal["memory", "sqlite"]
 QueueType = Literal["classic", "quorum", "stream"]
 Startup = Literal["fail", "wait"]
 Until = Literal["idle", "stopped"]
@@ -176,6 +177,18 @@ class Producer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Idempotency:
+    """A message whose key is done is not handled again."""
+
+    store: KeyStore
+    header: str | None  # whose value is the key; None: it is the `message_id`
+    path: Path | None  # None: in memory, also where the broker is
+    window: float
+    max_keys: int
+    lease: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Retry:
     """Both forms of `retry`, compiled: so many delays, and one attempt more."""
 
@@ -210,6 +223,7 @@ class Consumer:
     arguments: Arguments
     lifespan: str | None
     publish: Publish | None
+    idempotency: Idempotency | None
 
 
 @dataclass(frozen=True, kw_only=True)

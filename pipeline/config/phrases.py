@@ -19,6 +19,7 @@ _TYPES = {
 _FORMS = {
     "broker": "a URL, the word embedded, or a map with a `url`",
     "http": "a port, or an IP address with a port, or a map with an `address`",
+    "idempotency": "memory, sqlite, or a map with a `store`",
     "source": "a map with a `type`, or the path of a generator",
 }
 

@@ -123,6 +123,8 @@ def _kind(event: Event) -> _Kind | None:
             return "disbelieved", name
         case events.RedeliveryExpected(consumer=name):
             return "redelivery", name
+        case events.DuplicateSkipped(consumer=name) | events.DuplicateHeld(consumer=name):
+            return "duplicate", name, type(event).__name__
         case events.SettleTroubled(consumer=name, reason=reason):
             return "settle", name, reason
         case events.PublishTroubled(producer=name, reason=reason):
@@ -137,7 +139,7 @@ def _kind(event: Event) -> _Kind | None:
 
 def _fields(event: Event) -> dict[str, object]:
     """What a machine wants to filter by, under the same names as in the file."""
-    known = ("consumer", "producer", "queue", "message_id", "worker", "pid", "reason", "redelivered", "attempt")
+    known = ("consumer", "producer", "queue", "message_id", "worker", "pid", "reason", "redelivered", "attempt", "key")
     found = {name: getattr(event, name) for name in known if hasattr(event, name)}
     if isinstance(event, events.Summary):
         found |= {f"consumers_{term}": number for term, number in event.consumers.items()}

@@ -8,6 +8,7 @@ from typing import NamedTuple, assert_never
 
 from pipeline import events
 from pipeline.events import Event
+from pipeline.ledger import DUPLICATES
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -58,6 +59,8 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
                 f"{_message_called(which)} says {_escaped(said)}, which cannot be true: it counts as a first attempt"
             )
             return Line(logging.WARNING, f"consumer.{name}", sentence)
+        case events.DuplicateSkipped() | events.DuplicateHeld():
+            return _duplicate(event)
         case events.SettleTroubled() | events.RedeliveryExpected() | events.HandlerAbandoned():
             return _held(event)
         case events.ProducerProgress():
@@ -150,6 +153,18 @@ def _retried(event: events.MessageRetried, bodies: int | None) -> Line:
     return Line(logging.WARNING, f"consumer.{event.consumer}", f"{failed}; again in {after}{body}{where}")
 
 
+def _duplicate(event: events.DuplicateSkipped | events.DuplicateHeld) -> Line:
+    subject, which = f"consumer.{event.consumer}", _message_called(event.message_id)
+    if event.key != event.message_id:
+        which += f' with key "{_escaped(event.key)}"'
+    match event:
+        case events.DuplicateSkipped():
+            return Line(logging.INFO, subject, f"{which} is a duplicate: acknowledged without being handled again")
+        case events.DuplicateHeld():
+            sentence = f"{which} waits: another message with its key is being handled, or its process has just died"
+            return Line(logging.INFO, subject, sentence)
+
+
 def _held(event: events.SettleTroubled | events.RedeliveryExpected | events.HandlerAbandoned) -> Line:
     subject, which = f"consumer.{event.consumer}", _message_called(event.message_id)
     match event:
@@ -208,12 +223,17 @@ def _summary(event: events.Summary) -> Line:
     parts = [f"{sent['confirmed']} sent and confirmed"] if sent["read"] else []
     parts += [f"{sent[term]} {words}" for term, words in _NOT_SENT.items() if sent[term]]
     if handled["delivered"] or not sent["read"]:  # of a run that only sends, nobody asks what was handled
-        parts += [f"{handled['delivered']} delivered", f"{handled['done']} done"]
+        parts += [f"{handled['delivered']} delivered", f"{handled['done']} done{_of_them_duplicates(handled)}"]
     parts += [f"{handled[term]} {words}" for term, words in _FATES.items() if handled[term]]
     if event.gone_with_broker:
         parts.append(f"{_count(event.gone_with_broker, 'message')} gone with the embedded broker")
     level = logging.ERROR if handled["dropped"] or sent["failed"] else logging.INFO
     return Line(level, "pipeline", f"ended after {shown_seconds(event.seconds)}: {', '.join(parts)}")
+
+
+def _of_them_duplicates(handled: Mapping[str, int]) -> str:
+    found = handled.get(DUPLICATES, 0)
+    return f" ({_count(found, 'duplicate')} skipped)" if found else ""
 
 
 _NOT_SENT = {"failed": "NOT sent", "pending": "without an answer"}

@@ -27,8 +27,10 @@ from pipeline.handlers.signature import CallPlan
 from pipeline.handlers.stream import StreamHandler
 from pipeline.handlers.threads import Threads
 from pipeline.ledger import ConsumerLedger, ProducerLedger
+from pipeline.runtime.claims import Claims, store_of
 from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.idle import waiting
+from pipeline.runtime.once import Once
 from pipeline.runtime.plan import ConsumerPlan, LinkName
 from pipeline.runtime.prepare import Prepared
 from pipeline.runtime.process import Processor
@@ -73,6 +75,7 @@ class Assembly:
         self._first_start = around.first_start
         self._turn = Turn(around.clock)
         self._surroundings: dict[str, context.Surroundings] = {}
+        self._keys: list[Claims] = []
         self.streams: list[StreamHandler] = []
         self.publisher = Publisher(clock=around.clock, emit=around.emit)
         self.consumers = [self._consumer(*each) for each in zip(self.plan.consumers, consumers, strict=True)]
@@ -84,10 +87,18 @@ class Assembly:
         self.links = {name: self._link(name, topology) for name, topology in self.plan.topologies.items()}
 
     async def open(self, *, wait: bool) -> None:
-        """Connect and declare. Raises `BrokerError`, and `TopologyDiffers` with all differences at the first start."""
+        """Connect and declare. Raises `BrokerError`, and `TopologyDiffers` with all differences at the first start;
+        `StoreError` when keys cannot be kept."""
         for link in self.links.values():
             await link.open(wait=wait)
         self._first_start = False
+        for claims in self._keys:
+            await claims.open()
+
+    async def close_keys(self) -> None:
+        """Comes after the last message."""
+        for claims in self._keys:
+            await claims.close()
 
     async def waiting(self) -> int | None:
         """How many messages are ready in the queues that this file consumes; None when the broker cannot be asked."""
@@ -118,6 +129,7 @@ class Assembly:
     def _consumer(self, plan: ConsumerPlan, ledger: ConsumerLedger) -> ConsumerRun:
         around = self._around
         call_plan = self.prepared.handlers[plan.consumer.name]
+        claims = self._claims(plan)
         settler = Settler(
             plan=plan,
             publisher=self.publisher,
@@ -128,6 +140,7 @@ class Assembly:
             username=self._broker.addresses[0].username,
             run_id=around.run_id,
             mask=around.mask,
+            remember=None if claims is None else claims.done,
         )
         processor = Processor(
             plan=plan,
@@ -143,7 +156,7 @@ class Assembly:
         )
         run = ConsumerRun(
             plan=plan,
-            processor=processor,
+            processor=processor if claims is None else Once(claims, processor, settler, ledger),
             settler=settler,
             handlers=self._handlers(plan, call_plan),
             in_threads=call_plan.kind in ("thread", "generator"),
@@ -154,6 +167,29 @@ class Assembly:
         )
         run.subscription = self._subscription(plan, run)
         return run
+
+    def _claims(self, plan: ConsumerPlan) -> Claims | None:
+        settings, name, around = plan.consumer.idempotency, plan.consumer.name, self._around
+        if settings is None:
+            return None
+        store = store_of(
+            settings,
+            pipeline=self.plan.pipeline.name,
+            consumer=name,
+            folder=None if around.checkpoints is None else self._in_folder_of_run(around.checkpoints),
+            clock=around.clock,
+            emit=around.emit,
+        )
+        claims = Claims(
+            store,
+            header=settings.header,
+            consumer=name,
+            clock=around.clock,
+            emit=around.emit,
+            stopping=around.stopping,
+        )
+        self._keys.append(claims)
+        return claims
 
     def _subscription(self, plan: ConsumerPlan, run: ConsumerRun) -> Subscription:
         consumer = plan.consumer
@@ -241,10 +277,12 @@ class Assembly:
             case model.IntervalSource(count=int(count)) as settings:
                 return replace(settings, count=count - confirmed)
             case model.FileSource() as settings if folder and (pipeline.broker.embedded or not settings.checkpoint):
-                beside = folder.joinpath(*pipeline.path.absolute().parts[1:])  # two files may have the same name
-                return replace(settings, checkpoint=beside / f"{producer.name}.json")
+                return replace(settings, checkpoint=self._in_folder_of_run(folder) / f"{producer.name}.json")
             case settings:
                 return settings
+
+    def _in_folder_of_run(self, folder: Path) -> Path:
+        return folder.joinpath(*self.plan.pipeline.path.absolute().parts[1:])  # two files may have the same name
 
 
 async def declare_first(generation: Generation, topology: Topology) -> None:

@@ -12,6 +12,7 @@ from pipeline.failure.verdict import GiveBack
 from pipeline.handlers.call import Handler
 from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery
+from pipeline.runtime.once import Once
 from pipeline.runtime.plan import ConsumerPlan
 from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Case, Settler
@@ -32,7 +33,7 @@ class ConsumerRun:
         self,
         *,
         plan: ConsumerPlan,
-        processor: Processor,
+        processor: Processor | Once,
         settler: Settler,
         handlers: Sequence[Handler],
         in_threads: bool,

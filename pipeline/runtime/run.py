@@ -275,6 +275,7 @@ class _Process:
         links = [link for assembly in self._assemblies for link in assembly.links.values()]
         # At least a moment, so that the broker gets what is already in the socket.
         await asyncio.gather(*(link.close(timeout=max(0.5, self._stop.remaining)) for link in links))
+        await self._bounded([each.close_keys() for each in self._assemblies], max(0.5, self._stop.remaining))
 
     async def _bounded(self, steps: Iterable[Coroutine[Any, Any, object]], seconds: float) -> None:
         """All of them, or as far as they get. Raises what the first of them raises."""

@@ -68,9 +68,13 @@ class Settler:
         username: str,
         run_id: str,
         mask: Callable[[str], str],
+        remember: Callable[[Case], Awaitable[None]] | None = None,
     ) -> None:
+        """`remember` is awaited before each ack of a success: for a consumer with `idempotency`."""
         self._plan = plan
         self._acknowledged = plan.consumer.ack != "none"
+        self._remember = remember
+        self._plainly = self._acknowledged and remember is None
         self._publisher = publisher
         self._ledger = ledger
         self._clock = clock
@@ -87,7 +91,7 @@ class Settler:
             raise SettlementError("this message was settled already; each is settled once")
         case.begun = True
         try:
-            if verdict is ACKNOWLEDGE and self._acknowledged:  # nearly always, and so without a coroutine between
+            if verdict is ACKNOWLEDGE and self._plainly:  # nearly always, and so without a coroutine between
                 await case.delivery.ack()
                 self._ledger.done()
             else:
@@ -120,6 +124,8 @@ class Settler:
         acknowledged = self._acknowledged
         match verdict:
             case Acknowledge():
+                if self._remember is not None:
+                    await self._remember(case)
                 if acknowledged:
                     await delivery.ack()
                 self._ledger.done()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from itertools import chain
 
-from pipeline.ledger import CONSUMER_TERMS, WIDTH, ConsumerLedger, ProducerLedger, total
+from pipeline.ledger import CONSUMER_TERMS, DUPLICATES, WIDTH, ConsumerLedger, ProducerLedger, total
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.standing import Standing, width_of
 
@@ -100,7 +100,7 @@ class Table:
         return rows * _width(plans) * _CELL
 
     def consumer_totals(self) -> dict[str, int]:
-        nothing = dict.fromkeys((*CONSUMER_TERMS, "in_hand"), 0)
+        nothing = dict.fromkeys((*CONSUMER_TERMS, "in_hand", DUPLICATES), 0)
         ledgers = [each.numbers() for row in self.rows for each in chain.from_iterable(row.consumers)]
         return total([nothing, *ledgers])
 

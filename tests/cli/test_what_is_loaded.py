@@ -113,7 +113,7 @@ def test_a_run_on_a_broker_of_its_own_loads_no_other(tmp_path: Path) -> None:
 
 def test_a_run_without_a_bar_to_show_loads_nothing_to_draw_one(tmp_path: Path) -> None:
     loaded = loaded_by(tmp_path, "pipeline.yaml")
-    assert of(("rich", "pydantic", *SERVING), loaded) == []
+    assert of(("rich", "pydantic", "sqlite3", *SERVING), loaded) == []
     assert of(("pipeline.embedded",), loaded) != []  # or the names here are out of date, and all of this says nothing
 
 

@@ -11,6 +11,7 @@ from pipeline.config.model import (
     Binding,
     FileSource,
     Http,
+    Idempotency,
     IntervalSource,
     Log,
     PythonSource,
@@ -213,6 +214,45 @@ def test_the_command_line_replaces_keys_of_runtime() -> None:
     file = "runtime: {workers: 2, loop: uvloop, until: idle, shutdown_timeout: 5s}\n"
     runtime = pipeline_of(file, overrides=Overrides(workers=0, loop="asyncio")).runtime
     assert (runtime.workers, runtime.loop, runtime.until, runtime.shutdown_timeout) == (0, "asyncio", "idle", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("memory", None),
+        ("sqlite", ".piperun/my%2Fshop.a%20b.sqlite"),
+        ("{store: sqlite, path: keys.sqlite}", "keys.sqlite"),
+        ("{store: sqlite, path: /var/lib/keys.sqlite}", "/var/lib/keys.sqlite"),
+    ],
+)
+@pytest.mark.parametrize("broker", ["embedded", "amqp://rabbit"])
+def test_keys_lie_beside_the_file_and_are_not_kept_on_the_embedded_broker(
+    written: str, expected: str | None, broker: str
+) -> None:
+    file = f"""
+        name: my/shop
+        broker: {broker}
+        queues: {{q: {{}}}}
+        consumers: {{a b: {{queue: q, handler: "shop:charge", idempotency: {written}}}}}
+        """
+    settings = pipeline_of(file).consumers[0].idempotency
+    assert settings is not None
+    assert settings.store in written
+    assert settings.path == (Path.cwd() / expected if expected and broker != "embedded" else None)
+    assert (settings.header, settings.window, settings.max_keys, settings.lease) == (None, 86_400.0, 100_000, 15.0)
+
+
+def test_the_long_form_of_idempotency() -> None:
+    pipeline = pipeline_of("""
+        queues: {q: {}}
+        consumers:
+          a: {queue: q, handler: "shop:charge", idempotency: {store: memory, header: order, window: 2h, max_keys: 5}}
+          b: {queue: q, handler: "shop:charge"}
+        """)
+    assert [each.idempotency for each in pipeline.consumers] == [
+        Idempotency(store="memory", header="order", path=None, window=7_200.0, max_keys=5, lease=15.0),
+        None,
+    ]
 
 
 def test_the_heartbeat_of_a_url_wins() -> None:

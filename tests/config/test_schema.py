@@ -47,7 +47,7 @@ def test_every_key_has_a_description_an_example_and_a_default(schema: dict[str, 
     assert part["description"].endswith(".")
     assert part["examples"]
     has_default = "default" in part or key in schema.get("required", ())
-    optional = key == "publish"  # an object that is there or not; a default would be an empty target
+    optional = key in ("publish", "idempotency")  # an object that is there or not; a default would be an empty target
     assert has_default or optional
 
 
@@ -81,6 +81,7 @@ PAIRS: list[tuple[type[Any], set[str], set[str], set[str]]] = [
         {"initial", "factor", "max", "attempts", "except"},
         {"excluded"},
     ),
+    (model.Idempotency, set(keys(variant("idempotency"))), set(), set()),
     (model.IntervalSource, set(keys(variant("interval_source"))), {"type"}, set()),
     (model.FileSource, set(keys(variant("file_source"))), {"type"}, set()),
     (model.StdinSource, set(keys(variant("stdin_source"))), {"type"}, set()),

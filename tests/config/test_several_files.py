@@ -200,6 +200,19 @@ def test_until_idle_from_the_command_line_meets_an_endless_source() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("in_file", "told", "warned"), [(0, 4, True), (4, 0, False), (4, None, True), (1, None, False)]
+)
+def test_workers_from_the_command_line_meet_keys_in_memory(in_file: int, told: int | None, warned: bool) -> None:
+    text = f"""
+queues: {{q: {{}}}}
+consumers: {{c: {{queue: q, handler: "shop:charge", idempotency: memory}}}}
+runtime: {{workers: {in_file}}}
+"""
+    loaded = load([Text(path="a.yaml", text=text)], environment={}, overrides=Overrides(workers=told))
+    assert [problem.word for problem in loaded.problems] == ["idempotency-in-memory"] * warned
+
+
 def test_workers_from_the_command_line_meet_an_exclusive_queue() -> None:
     text = "queues: {q: {exclusive: true}}\nruntime: {workers: 0}\n"
     several = load([Text(path="a.yaml", text=text)], environment={}, overrides=Overrides(workers="auto"))

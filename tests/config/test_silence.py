@@ -42,6 +42,17 @@ SILENT = {
         broker: ${AMQP_URL:-embedded}
         queues: {billing: {type: quorum, dead_letter: failed}}
         """,
+    "keys in memory, or in a file of several workers": """
+        queues: {hello: {}}
+        consumers:
+          a: {queue: hello, handler: "shop:charge", idempotency: sqlite}
+          b: {queue: hello, handler: "shop:charge", ack: manual, idempotency: {store: sqlite, header: id, window: 7d}}
+        runtime: {workers: 4}
+        """,
+    "keys in the memory of one process": """
+        queues: {hello: {}}
+        consumers: {a: {queue: hello, handler: "shop:charge", idempotency: {store: memory, max_keys: 10}}}
+        """,
     "a dead-letter queue that is a quorum queue": """
         queues: {billing: {dead_letter: failed}, failed: {type: quorum}}
         """,

@@ -189,6 +189,16 @@ async def test_retry(run: Run, broker: BrokerUnderTest) -> None:
     assert told == {b'{"order":3,"away_for":99}': ("max_attempts", 4), b'{"order":4}': ("fatal", 1)}
 
 
+def test_idempotency(run: Run, tmp_path: Path) -> None:
+    payments = run("idempotency")
+    assert payments.wait() == 0
+    each_once = [f" [payment-{number}] Ada pays {10 * number} euros" for number in (1, 2, 3)]
+    assert sorted(handled(payments)) == each_once
+    assert re.search(r"payment-\d is a duplicate: acknowledged without being handled again", payments.output)
+    assert payments.lines[-1].endswith("6 sent and confirmed, 6 delivered, 6 done (3 duplicates skipped)")
+    assert (tmp_path / "configs/.piperun/idempotency.charge.sqlite").is_file()
+
+
 def test_every_example_is_run_here() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     names = [path.stem for path in CONFIGS.glob("*.yaml")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline import events
 from pipeline.events import Event
-from pipeline.ledger import CONSUMER_TERMS, PRODUCER_TERMS
+from pipeline.ledger import CONSUMER_TERMS, DUPLICATES, PRODUCER_TERMS
 from pipeline.observe.sentences import describe, shown_body, shown_seconds
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -44,7 +44,7 @@ def died(**changes: Any) -> events.WorkerDied:
 def summary(*, gone: int | None = None, **numbers: int) -> events.Summary:
     return events.Summary(
         seconds=12.34,
-        consumers={term: numbers.get(term, 0) for term in (*CONSUMER_TERMS, "in_hand")},
+        consumers={term: numbers.get(term, 0) for term in (*CONSUMER_TERMS, "in_hand", DUPLICATES)},
         producers={term: numbers.get(term, 0) for term in (*PRODUCER_TERMS, "pending")},
         gone_with_broker=gone,
     )
@@ -201,6 +201,24 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         "consumer.charge",
         "the handler of message m-1 did not end in time: it is cancelled, and the message is DROPPED",
     ),
+    (
+        events.DuplicateSkipped(consumer="charge", message_id="m-1", key="m-1"),
+        INFO,
+        "consumer.charge",
+        "message m-1 is a duplicate: acknowledged without being handled again",
+    ),
+    (
+        events.DuplicateSkipped(consumer="charge", message_id=None, key="order\n7"),
+        INFO,
+        "consumer.charge",
+        r'message without id with key "order\n7" is a duplicate: acknowledged without being handled again',
+    ),
+    (
+        events.DuplicateHeld(consumer="charge", message_id="m-1", key="m-1"),
+        INFO,
+        "consumer.charge",
+        "message m-1 waits: another message with its key is being handled, or its process has just died",
+    ),
     (events.ProducerStarted(producer="nightly"), DEBUG, "producer.nightly", "started"),
     (events.ProducerFinished(producer="nightly", confirmed=5), INFO, "producer.nightly", "finished: 5 confirmed"),
     (
@@ -255,6 +273,12 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         INFO,
         "pipeline",
         "ended after 12.3 s: 5 sent and confirmed, 5 delivered, 5 done",
+    ),
+    (
+        summary(delivered=9, done=9, duplicates=2),
+        INFO,
+        "pipeline",
+        "ended after 12.3 s: 9 delivered, 9 done (2 duplicates skipped)",
     ),
     (
         summary(read=9, confirmed=5, failed=1, pending=3),

@@ -13,7 +13,10 @@ from pipeline.handlers.context import Context, Surroundings
 from pipeline.handlers.limit import TimeLimit
 from pipeline.handlers.signature import plan as call_plan
 from pipeline.handlers.threads import Threads
+from pipeline.idempotency import Store
 from pipeline.message import Message
+from pipeline.runtime.claims import Claims, store_of
+from pipeline.runtime.once import Once
 from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Case, Settler
 from tests.models import a_publish
@@ -41,6 +44,7 @@ class Works:
         *,
         verbose: bool = False,
         dead_letter: Any = None,
+        store: Store | None = None,
         **consumer: Any,
     ) -> None:
         self.journal: Journal = []
@@ -57,6 +61,8 @@ class Works:
             state=None,
             loop=asyncio.get_running_loop(),
         )
+        self.stopping = around.stopping
+        claims = self.claims = self._claims(store)
         self.settler = Settler(
             plan=plan,
             publisher=self.publisher,
@@ -67,9 +73,10 @@ class Works:
             username="app",
             run_id="c0ffee00",
             mask=str,
+            remember=None if claims is None else claims.done,
         )
         called = call_plan(function, name="charge", content=None, ack=plan.consumer.ack)
-        self.processor = Processor(
+        processor = Processor(
             plan=plan,
             publisher=self.publisher,
             settler=self.settler,
@@ -81,7 +88,24 @@ class Works:
             verbose=verbose,
             policy=a_policy(plan.consumer),
         )
+        self.processor = processor if claims is None else Once(claims, processor, self.settler, self.ledger)
         self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
+
+    def _claims(self, store: Store | None) -> Claims | None:
+        settings = self.plan.consumer.idempotency
+        if settings is None:
+            return None
+        store = store or store_of(
+            settings, pipeline="shop", consumer="charge", folder=None, clock=self.clock, emit=self.seen
+        )
+        return Claims(
+            store,
+            header=settings.header,
+            consumer="charge",
+            clock=self.clock,
+            emit=self.seen,
+            stopping=self.stopping,
+        )
 
     def delivered(self, message: Message | None = None) -> HandDelivery:
         self.ledger.delivered(1)
