@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.clock import Clock
 from pipeline.errors import StoreError
+from pipeline.idempotency.owner import is_dead
 from pipeline.idempotency.store import Claim, Found
 
 _OURS: Final = 0x70697065  # `application_id` of the file, "pipe"
@@ -33,6 +34,7 @@ _BEGIN: Final = """
 INSERT INTO keys (scope, key, owner, until) VALUES (?, ?, ?, ?)
 ON CONFLICT (scope, key) DO UPDATE SET owner = excluded.owner, until = excluded.until WHERE keys.until <= ?"""
 _OWNER: Final = "SELECT owner FROM keys WHERE scope = ? AND key = ?"
+_TAKE_OVER: Final = "UPDATE keys SET owner = ?, until = ? WHERE scope = ? AND key = ? AND owner = ?"
 _FINISH: Final = """
 INSERT INTO keys (scope, key, owner, until) VALUES (?, ?, NULL, ?)
 ON CONFLICT (scope, key) DO UPDATE SET owner = NULL, until = excluded.until"""
@@ -71,7 +73,14 @@ class KeyFile:
                 self._held.add(claim)
                 return claim
             row = database.execute(_OWNER, (self._scope, claim.key)).fetchone()
-            return Found.DONE if row == (None,) else Found.IN_HAND  # no row: just released, and free when asked again
+            if row == (None,):
+                return Found.DONE
+            if row is not None and is_dead(row[0]):
+                taken = (claim.owner, now + self._lease, self._scope, claim.key, row[0])
+                if database.execute(_TAKE_OVER, taken).rowcount == 1:
+                    self._held.add(claim)
+                    return claim
+            return Found.IN_HAND  # or just released, and free when it is asked for again
 
     def finish(self, claim: Claim) -> None:
         with self._telling():

@@ -3,15 +3,14 @@ process renews, so that the claim of a dead process runs out. What is in the fil
 
 import asyncio
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Final
-from uuid import uuid4
 
 from pipeline.clock import Clock
 from pipeline.errors import StoreError
 from pipeline.idempotency.desk import Desk
 from pipeline.idempotency.file import KeyFile
+from pipeline.idempotency.owner import Owner
 from pipeline.idempotency.store import Claim, Found
 
 _RENEWALS: Final = 3  # within the time of a lease, so that one may come late
@@ -25,8 +24,7 @@ class SqliteStore:
         self._file = KeyFile(path, scope=scope, window=window, lease=lease, clock=clock)
         self._desk = Desk(f"keys of {scope}", clock=clock, every=lease / _RENEWALS, meanwhile=self._file.look_after)
         self._clock = clock
-        self._process = uuid4().hex  # not its number, which another one gets one day, or has in another container
-        self._claims = count(1)
+        self._owner = Owner()
 
     async def open(self) -> None:
         for _ in range(_TRIES):
@@ -40,7 +38,7 @@ class SqliteStore:
         await self._desk.run(self._file.open)
 
     async def begin(self, key: str) -> Claim | Found:
-        claim = Claim(key=key, owner=f"{self._process}:{next(self._claims)}")
+        claim = Claim(key=key, owner=self._owner.of_next_claim())
         try:
             return await self._desk.run(partial(self._file.begin, claim))
         except asyncio.CancelledError:

@@ -16,7 +16,7 @@ consumers:
     handler: steps:work
     ack: ${ACK}
     prefetch: 1
-    idempotency: {store: sqlite, path: keys.sqlite, lease: 500ms}
+    idempotency: {store: sqlite, path: keys.sqlite}
 runtime: {until: idle, workers: "${WORKERS}"}
 """
 # Dies at the step that the body names, the first time only.

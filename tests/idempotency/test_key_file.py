@@ -74,6 +74,37 @@ def test_the_claim_of_a_dead_process_is_taken_over_when_its_lease_is_over(a_file
     assert other.begin(taken) is Found.DONE
 
 
+DEAD = """
+import os, sys
+from pathlib import Path
+from pipeline.clock import FakeClock
+from pipeline.idempotency import Claim
+from pipeline.idempotency.file import KeyFile
+from pipeline.idempotency.owner import Owner
+
+file = KeyFile(Path(sys.argv[1]), scope="s", window=3600.0, lease=30.0, clock=FakeClock())
+claim = Claim(key="order 1", owner=Owner().of_next_claim())
+assert file.begin(claim) is claim
+print("begun", flush=True)
+sys.stdin.read()
+os._exit(1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only its lease tells")
+def test_the_claim_of_a_process_that_is_seen_to_be_dead_is_taken_over_at_once(a_file: Open, path: Path) -> None:
+    file = a_file()
+    with subprocess.Popen(
+        [sys.executable, "-c", DEAD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdin is not None
+        assert other.stdout.readline() == "begun\n"
+        assert file.begin(order(1)) is Found.IN_HAND
+        other.stdin.close()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it is dead, and not buried yet
+        assert file.begin(order(1)) == order(1)
+
+
 def test_what_is_left_is_one_file_that_nobody_else_may_read(a_file: Open, path: Path) -> None:
     file = a_file()
     file.finish(order(1))
