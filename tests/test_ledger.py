@@ -97,7 +97,7 @@ class CountingOn(list[int]):
 
 
 def test_the_sum_comes_out_while_another_process_counts_on() -> None:
-    numbers = ConsumerLedger(CountingOn([3, 0, 0, 0, 0, 0, 0])).numbers()
+    numbers = ConsumerLedger(CountingOn([3, *[0] * (WIDTH - 1)])).numbers()
     assert numbers["delivered"] == sum(numbers[term] for term in [*ENDS, "in_hand"])
     assert numbers["in_hand"] >= 0
     sent = ProducerLedger(CountingOn([3, 0, 0, 0])).numbers()

@@ -5,7 +5,7 @@ where nothing is to be registered. The tests read it with that library's parser.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, NamedTuple
 
-from pipeline.ledger import CONSUMER_TERMS
+from pipeline.ledger import CONSUMER_TERMS, DUPLICATES
 from pipeline.observe.health import Process, Status, why_not_ready
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -111,6 +111,11 @@ METRICS: Mapping[str, Metric] = {
     },
     "piperun_consumer_in_hand": Metric(
         "gauge", "Messages delivered of which nothing has become yet.", _of_consumers("in_hand")
+    ),
+    f"piperun_consumer_{DUPLICATES}_total": Metric(
+        "counter",
+        "Messages that were recognised and not handled again; done counts them, too.",
+        _of_consumers(DUPLICATES),
     ),
     "piperun_consumer_registered": Metric(
         "gauge", "In how many processes the consumer is registered at the broker.", _registered("registered")

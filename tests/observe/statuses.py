@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.ledger import CONSUMER_TERMS
+from pipeline.ledger import CONSUMER_TERMS, DUPLICATES
 from pipeline.observe.health import Connection, Numbers, Process, Registered, Status
 
 
@@ -22,7 +22,9 @@ def a_process(**changes: Any) -> Process:
 
 
 def consumed(name: str = "charge", **terms: int) -> Numbers:
-    return Numbers(pipeline="shop", name=name, terms={**dict.fromkeys((*CONSUMER_TERMS, "in_hand"), 0), **terms})
+    return Numbers(
+        pipeline="shop", name=name, terms={**dict.fromkeys((*CONSUMER_TERMS, "in_hand", DUPLICATES), 0), **terms}
+    )
 
 
 def a_status(*processes: Process, **changes: Any) -> Status:

@@ -37,7 +37,15 @@ FULL = a_status(
     restarts=4,
     consumers=(
         consumed(
-            delivered=28, done=1, retried=2, dead_lettered=3, dropped=4, returned=5, redelivery_expected=6, in_hand=7
+            delivered=28,
+            done=1,
+            retried=2,
+            dead_lettered=3,
+            dropped=4,
+            returned=5,
+            redelivery_expected=6,
+            in_hand=7,
+            duplicates=1,
         ),
         consumed("show", delivered=1, in_hand=1),
     ),
@@ -50,6 +58,7 @@ def test_every_term_of_the_sum_is_there_and_the_sum_comes_out() -> None:
     terms = {term: found[f"piperun_consumer_{term}_total", "shop", "charge"] for term in CONSUMER_TERMS}
     in_hand = found["piperun_consumer_in_hand", "shop", "charge"]
     assert list(terms.values()) == [28, 1, 2, 3, 4, 5, 6]
+    assert found["piperun_consumer_duplicates_total", "shop", "charge"] == 1
     assert terms["delivered"] == sum(terms.values()) - terms["delivered"] + in_hand
     read = found["piperun_producer_read", "shop", "web"]
     ends = [found[f"piperun_producer_{each}", "shop", "web"] for each in ("confirmed_total", "failed_total", "pending")]
