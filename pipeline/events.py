@@ -273,6 +273,29 @@ class WorkerDied:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeathsCounted:
+    """A worker died with messages of one consumer in hand that have the same number of deaths now. `message_ids` are
+    the first few; None: without id."""
+
+    worker: int
+    consumer: str
+    messages: int
+    message_ids: tuple[str | None, ...]
+    deaths: int
+    crash_limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandledAlone:
+    """A message that was in hand when a worker died: nothing else is begun in this process until it has ended."""
+
+    consumer: str
+    message_id: str | None
+    deaths: int
+    crash_limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """The last line of a run: what became of everything."""
 
@@ -315,6 +338,8 @@ Event = (
     | Unconfirmed
     | WorkerStarted
     | WorkerDied
+    | DeathsCounted
+    | HandledAlone
     | Summary
 )
 Listener = Callable[[Event], None]

@@ -58,6 +58,7 @@ def a_consumer(name: str = "charge", **changes: Any) -> Consumer:
         "concurrency": 1,
         "timeout": None,
         "retry": None,
+        "crash_limit": 3,
         "content": None,
         "exclusive": False,
         "arguments": {},

@@ -24,7 +24,7 @@ def main() -> None:
             _print_profile(shape, wish.messages)
         return
     print(f"Python {platform.python_version()}; {wish.messages:,} messages, {wish.rounds} rounds, prefetch {PREFETCH}")
-    _print_table(shapes, _measure_all(shapes, wish.rounds, wish.messages))
+    _print_table(shapes, _measure_all(shapes, wish.rounds, wish.messages, in_worker=wish.in_worker))
 
 
 def _arguments() -> argparse.Namespace:
@@ -41,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--shape", action="append", choices=names, metavar="NAME", help="only this one; may be repeated"
     )
+    parser.add_argument("--in-worker", action="store_true", help="as in a process of `runtime.workers`")
     parser.add_argument("--profile", action="store_true", help="profile instead, once for each shape")
     return parser.parse_args()
 
@@ -52,7 +53,7 @@ def _count(text: str) -> int:
     return count
 
 
-def _measure_all(shapes: list[Shape], rounds: int, messages: int) -> dict[str, list[float]]:
+def _measure_all(shapes: list[Shape], rounds: int, messages: int, *, in_worker: bool) -> dict[str, list[float]]:
     """Microseconds. In turns, so that a change in the machine's speed meets all of them."""
     found: dict[str, list[float]] = {shape.name: [] for shape in (_FLOOR, *shapes)}
     for shape in shapes:
@@ -60,7 +61,7 @@ def _measure_all(shapes: list[Shape], rounds: int, messages: int) -> dict[str, l
     for _ in range(rounds):
         found[_FLOOR.name].append(measure_floor(_FLOOR, messages) * 1e6 / messages)
         for shape in shapes:
-            found[shape.name].append(measure(shape, messages) * 1e6 / messages)
+            found[shape.name].append(measure(shape, messages, in_worker=in_worker) * 1e6 / messages)
     return found
 
 

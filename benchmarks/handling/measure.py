@@ -13,7 +13,7 @@ from functools import partial
 
 from benchmarks.handling.shapes import Shape
 from pipeline.amqp.publish import Outgoing, Publisher
-from pipeline.clock import SystemClock
+from pipeline.clock import Clock, SystemClock
 from pipeline.config.load import Text, load
 from pipeline.failure.verdict import Policy
 from pipeline.handlers.call import handler
@@ -23,11 +23,14 @@ from pipeline.handlers.signature import plan as call_plan
 from pipeline.handlers.threads import Threads
 from pipeline.ledger import WIDTH, ConsumerLedger
 from pipeline.message import Message
+from pipeline.runtime.alone import Alone
 from pipeline.runtime.consume import ConsumerRun
-from pipeline.runtime.plan import ConsumerPlan, plan
+from pipeline.runtime.in_hand import InHand
+from pipeline.runtime.plan import Plan, plan
 from pipeline.runtime.process import Processor
 from pipeline.runtime.settle import Settler
 from pipeline.runtime.turn import Turn
+from pipeline.runtime.watched import WatchedRun
 
 PREFETCH = 100
 _MOST_SECONDS = 120
@@ -112,9 +115,10 @@ class Confirming(Publisher):
             each.set_result(None)
 
 
-def measure(shape: Shape, messages: int) -> float:
-    """CPU seconds of this process, threads included, for so many messages from the client's callback to their ack."""
-    return asyncio.run(_measure(shape, messages, _start_consumer))
+def measure(shape: Shape, messages: int, *, in_worker: bool = False) -> float:
+    """CPU seconds of this process, threads included, for so many messages from the client's callback to their ack.
+    `in_worker`: what is in hand is written down, as with `runtime.workers`."""
+    return asyncio.run(_measure(shape, messages, partial(_start_consumer, in_worker=in_worker)))
 
 
 def measure_floor(shape: Shape, messages: int) -> float:
@@ -169,8 +173,11 @@ def _start_floor(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], None]
     return receive, end
 
 
-def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], None], Callable[[], None]]:
-    planned = _plan(shape)
+def _start_consumer(
+    shape: Shape, *, in_worker: bool
+) -> tuple[Callable[[Sequence[HandDelivery]], None], Callable[[], None]]:
+    file = _plan(shape)
+    (planned,) = file.consumers
     consumer = planned.consumer
     clock = SystemClock()
     publisher = Confirming()
@@ -208,7 +215,7 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
         policy=None if consumer.retry is None else Policy(delays=consumer.retry.delays, strategy="broker"),
     )
     threads = Threads(consumer.name, consumer.concurrency)
-    run = ConsumerRun(
+    run = _run(file, clock, in_worker=in_worker)(
         plan=planned,
         processor=processor,
         settler=settler,
@@ -229,14 +236,20 @@ def _start_consumer(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], No
     return run.receive, end
 
 
-def _plan(shape: Shape) -> ConsumerPlan:
+def _run(file: Plan, clock: Clock, *, in_worker: bool) -> Callable[..., ConsumerRun]:
+    if not in_worker:
+        return ConsumerRun
+    row = InHand([file], rows=1).row(0)
+    return partial(WatchedRun, alone=Alone(row, clock), hands=row.hands(file.consumers[0]))
+
+
+def _plan(shape: Shape) -> Plan:
     """As from a file, so that every default is the schema's."""
     consumer = {"queue": "orders", "handler": "benchmarks:none", "prefetch": PREFETCH, **shape.consumer}
     file = {"queues": {"orders": {}, "invoices": {}}, "consumers": {"charge": consumer}}
     loaded = load([Text(path="handling.yaml", text=json.dumps(file))], environment={})
     assert not loaded.has_errors, loaded.problems
-    (planned,) = plan(loaded.pipelines[0]).consumers
-    return planned
+    return plan(loaded.pipelines[0])
 
 
 def _unexpected(told: object) -> None:

@@ -190,9 +190,8 @@ class _Builder:
             arguments=_table(self.settings.value("consumers", key, "arguments")),
             publish=self.publish(at(self.root, ("consumers", key, "publish"))),
             idempotency=self.idempotency(key),
-            **self.values(
-                "consumers", key, "handler", "ack", "prefetch", "concurrency", "content", "exclusive", "lifespan"
-            ),
+            **self.values("consumers", key, "handler", "ack", "prefetch", "concurrency", "crash_limit"),
+            **self.values("consumers", key, "content", "exclusive", "lifespan"),
         )
 
     def idempotency(self, consumer: str) -> Idempotency | None:

@@ -218,6 +218,7 @@ class Consumer:
     concurrency: int
     timeout: float | None
     retry: Retry | None
+    crash_limit: int
     content: Content | None
     exclusive: bool
     arguments: Arguments

@@ -13,7 +13,7 @@ from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAs
 _OURS = __file__.rsplit("failure", 1)[0]  # the folder of this package
 _MOST_FRAMES = 8  # a recursion without an end has a thousand
 
-Reason = Literal["max_attempts", "fatal", "no_retry", "decode", "timeout", "given_up"]
+Reason = Literal["max_attempts", "fatal", "no_retry", "decode", "timeout", "crash", "given_up"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,6 +153,14 @@ def failure_of(outcome: RetryAsked | Rejected | Undecodable | Failed | TimedOut)
             )
         case _:
             assert_never(outcome)
+
+
+def crashed(deaths: int, cause: str) -> Failure:
+    """Of a message that is not handled again, because so many processes died with it in hand."""
+    times = "1 worker" if deaths == 1 else f"{deaths} workers"
+    return Failure(
+        reason="crash", error_type="WorkerDied", error=f"{times} died with it in hand, the last one: {cause}"
+    )
 
 
 def _frames(error: BaseException) -> tuple[str, ...]:

@@ -84,6 +84,12 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
             return Line(logging.INFO, f"worker.{worker}", f"started as process {pid}")
         case events.WorkerDied():
             return _worker_died(event)
+        case events.DeathsCounted():
+            return _deaths_counted(event)
+        case events.HandledAlone(consumer=consumer, message_id=which, deaths=deaths, crash_limit=limit):
+            why = f"it was in hand at {_count(deaths, 'death')} of a worker, and has failed at {limit}"
+            sentence = f"{_message_called(which)} is handled alone: {why}"
+            return Line(logging.INFO, f"consumer.{consumer}", sentence)
         case events.Summary():
             return _summary(event)
         case _:
@@ -216,6 +222,20 @@ def _worker_died(event: events.WorkerDied) -> Line:
     after = "" if event.next_start is None else f"; the next one starts in {shown_seconds(event.next_start)}"
     sentence = f"process {event.pid} died: {event.cause}{fate}{after}"
     return Line(logging.ERROR, f"worker.{event.worker}", sentence)
+
+
+def _deaths_counted(event: events.DeathsCounted) -> Line:
+    called = [_message_called(each).removeprefix("message ") for each in event.message_ids]
+    if event.messages > len(called):
+        called.append(f"{event.messages - len(called)} more")
+    which = f"{_count(event.messages, 'message')} of consumer.{event.consumer} in hand ({', '.join(called)})"
+    many = event.messages > 1
+    if event.deaths < event.crash_limit:
+        fate = f"{'each' if many else 'it'} is handled alone the next time"
+    else:
+        fate = f"{'they are' if many else 'it is'} not handled again, and {'have' if many else 'has'} failed"
+    sentence = f"died with {which}: death {event.deaths} of {event.crash_limit}; {fate}"
+    return Line(logging.WARNING, f"worker.{event.worker}", sentence)
 
 
 def _summary(event: events.Summary) -> Line:

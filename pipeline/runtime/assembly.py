@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.amqp.consume import Subscription
@@ -27,6 +28,7 @@ from pipeline.handlers.signature import CallPlan
 from pipeline.handlers.stream import StreamHandler
 from pipeline.handlers.threads import Threads
 from pipeline.ledger import ConsumerLedger, ProducerLedger
+from pipeline.runtime.alone import Alone
 from pipeline.runtime.claims import Claims, store_of
 from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.idle import waiting
@@ -37,6 +39,7 @@ from pipeline.runtime.process import Processor
 from pipeline.runtime.produce import ProducerRun
 from pipeline.runtime.settle import Settler
 from pipeline.runtime.turn import Turn
+from pipeline.runtime.watched import WatchedRun
 from pipeline.sources import Source, open_source
 
 
@@ -52,6 +55,7 @@ class Surroundings:
     verbose: bool
     sources: bool  # whether this process runs the sources
     first_start: bool  # whether a difference to the broker ends the run; later it is a conflict of its consumer
+    alone: Alone | None  # with workers: for messages that were in hand when one of them died
     checkpoints: Path | None  # of this run, with workers: for files that keep no checkpoint from one run to the next
 
 
@@ -154,7 +158,7 @@ class Assembly:
             verbose=around.verbose,
             policy=self.prepared.policies.get(plan.consumer.name),
         )
-        run = ConsumerRun(
+        run = self._run(plan)(
             plan=plan,
             processor=processor if claims is None else Once(claims, processor, settler, ledger),
             settler=settler,
@@ -190,6 +194,12 @@ class Assembly:
         )
         self._keys.append(claims)
         return claims
+
+    def _run(self, plan: ConsumerPlan) -> Callable[..., ConsumerRun]:
+        alone = self._around.alone
+        if alone is None:
+            return ConsumerRun
+        return partial(WatchedRun, alone=alone, hands=alone.row.hands(plan))
 
     def _subscription(self, plan: ConsumerPlan, run: ConsumerRun) -> Subscription:
         consumer = plan.consumer

@@ -85,6 +85,7 @@ async def _run_here(wanted: Launch, at: Brokers, door: Door | None) -> End:
         verbose=wanted.log.level == "debug",
         sources=True,
         first_start=True,
+        alone=None,
         checkpoints=None,
     )
     task = Wanted(

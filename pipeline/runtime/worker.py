@@ -18,8 +18,10 @@ from pipeline.errors import PiperunError, innermost
 from pipeline.events import Event, Events, Stopping
 from pipeline.observe.logs import LogLines, set_up_logging
 from pipeline.problems import render
+from pipeline.runtime.alone import Alone
 from pipeline.runtime.assembly import Surroundings
 from pipeline.runtime.broker import at
+from pipeline.runtime.in_hand import InHand
 from pipeline.runtime.job import Job
 from pipeline.runtime.loop import choose, run_on
 from pipeline.runtime.prepare import prepare
@@ -49,7 +51,9 @@ def main(pipe: int, memory: int) -> int:
     events = Events()
     lines = LogLines(job.log, now=SystemClock().now)
     events.listen(lines)
-    table = Table([each.plan for each in prepared], rows=job.rows, fileno=memory)
+    plans = [each.plan for each in prepared]
+    table = Table(plans, rows=job.rows, fileno=memory)
+    in_hand = InHand.shared(plans, rows=job.rows, fileno=memory)
     brokers = [at(each.plan.pipeline.broker, url) for each, url in zip(prepared, job.broker_urls, strict=True)]
 
     def emit(event: Event) -> None:
@@ -69,6 +73,7 @@ def main(pipe: int, memory: int) -> int:
             verbose=job.log.level == "debug",
             sources=job.sources,
             first_start=False,
+            alone=Alone(in_hand.row(job.row), clock),
             checkpoints=Path(job.checkpoints),
         )
         wanted = Wanted(until_idle=False, wait_for_broker=True, progress=False)

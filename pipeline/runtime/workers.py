@@ -19,10 +19,13 @@ from pipeline.clock import Clock
 from pipeline.config.model import PythonSource, StdinSource
 from pipeline.errors import WorkerFailed
 from pipeline.events import Event, Notice, Stopping, WorkerDied, WorkerStarted
+from pipeline.runtime.deaths import Deaths
+from pipeline.runtime.in_hand import InHand
 from pipeline.runtime.job import Job
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.run import End
 from pipeline.runtime.stop import GRACE, SIGNALS, Stop
+from pipeline.runtime.suspects import cause
 from pipeline.runtime.table import Phase, Row, Table
 
 _FIRST_PAUSE = 0.5  # seconds between the death of a worker and the start of the next one
@@ -67,8 +70,10 @@ class Supervisor:
         self._clock = clock
         self._emit = emit
         self._memory = tempfile.TemporaryFile(prefix="piperun-")  # noqa: SIM115 - lives as long as the supervisor
-        self._memory.truncate(Table.size(plans, rows=count))
+        self._memory.truncate(InHand.end(plans, rows=count))
         self.table = Table(plans, rows=count, fileno=self._memory.fileno())
+        in_hand = InHand.shared(plans, rows=count, fileno=self._memory.fileno())
+        self._deaths = Deaths(in_hand, self._consumers, clock)
         self.failure: WorkerFailed | None = None  # a worker died before it was ever ready
         self._running: dict[int, _Worker] = {}
         self._ends: list[End] = []
@@ -99,6 +104,7 @@ class Supervisor:
         while not self._stop.requested:
             worker = await self._start(number)
             status = await _ended(worker.process)
+            counted = self._deaths.count(number, status)
             del self._running[number]
             os.close(worker.control)
             if self._clock.now() - worker.started >= _HEALTHY_AFTER:
@@ -107,6 +113,8 @@ class Supervisor:
             self._bury(worker, status, wait)
             if wait is None:
                 return
+            for each in counted:
+                self._emit(each)
             with suppress(TimeoutError):
                 async with self._clock.deadline(wait):
                     await self._stop.event.wait()
@@ -144,7 +152,7 @@ class Supervisor:
         # Fine, and yet not ready: somebody else has told it to stop while it started.
         if worker.number in self._been_ready or status == End.FINE:
             return True
-        self.failure = WorkerFailed(f"{name} died while starting: {_cause(status)}", status)
+        self.failure = WorkerFailed(f"{name} died while starting: {cause(status)}", status)
         self._stop.request(f"{name} cannot start")
         return False
 
@@ -164,7 +172,7 @@ class Supervisor:
             WorkerDied(
                 worker=worker.number + 1,
                 pid=worker.process.pid,
-                cause=_cause(status),
+                cause=cause(status),
                 in_hand=in_hand,
                 dropped=dropped,
                 next_start=next_start,
@@ -242,10 +250,3 @@ def _write(pipe: int, line: bytes) -> None:
 
 def _all_sent(row: Row) -> bool:
     return all(ledger.finished for ledger in chain.from_iterable(row.producers))
-
-
-def _cause(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    return f"killed by {name}" + (" (out of memory?)" if -status == signal.SIGKILL else "")

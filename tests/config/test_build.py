@@ -47,6 +47,7 @@ def test_an_empty_object_has_the_defaults_of_the_schema() -> None:
         "persistent",
     )
     assert (consumer.ack, consumer.prefetch, consumer.concurrency, consumer.timeout) == ("on_success", 32, 1, None)
+    assert consumer.crash_limit == 3
     assert pipeline.runtime == Runtime(
         until="stopped",
         workers=0,

@@ -41,6 +41,11 @@ def died(**changes: Any) -> events.WorkerDied:
     return events.WorkerDied(**{**values, "next_start": None, **changes})
 
 
+def counted(**changes: Any) -> events.DeathsCounted:
+    values: dict[str, Any] = {"worker": 2, "consumer": "charge", "messages": 1, "message_ids": ("m-1",)}
+    return events.DeathsCounted(**{**values, "deaths": 2, "crash_limit": 3, **changes})
+
+
 def summary(*, gone: int | None = None, **numbers: int) -> events.Summary:
     return events.Summary(
         seconds=12.34,
@@ -259,6 +264,38 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         "message m-1 has no answer: it may have arrived, a duplicate is possible",
     ),
     (events.WorkerStarted(worker=2, pid=77), INFO, "worker.2", "started as process 77"),
+    (
+        counted(),
+        WARNING,
+        "worker.2",
+        "died with 1 message of consumer.charge in hand (m-1): death 2 of 3; it is handled alone the next time",
+    ),
+    (
+        counted(messages=7, message_ids=("m-1", None), deaths=1),
+        WARNING,
+        "worker.2",
+        "died with 7 messages of consumer.charge in hand (m-1, without id, 5 more): death 1 of 3; each is handled "
+        "alone the next time",
+    ),
+    (
+        counted(deaths=3),
+        WARNING,
+        "worker.2",
+        "died with 1 message of consumer.charge in hand (m-1): death 3 of 3; it is not handled again, and has failed",
+    ),
+    (
+        counted(messages=2, message_ids=("m-1", "m-2"), deaths=1, crash_limit=1),
+        WARNING,
+        "worker.2",
+        "died with 2 messages of consumer.charge in hand (m-1, m-2): death 1 of 1; they are not handled again, and "
+        "have failed",
+    ),
+    (
+        events.HandledAlone(consumer="charge", message_id="m-1", deaths=1, crash_limit=3),
+        INFO,
+        "consumer.charge",
+        "message m-1 is handled alone: it was in hand at 1 death of a worker, and has failed at 3",
+    ),
     (died(), ERROR, "worker.2", "process 77 died: killed by SIGKILL"),
     (
         died(in_hand=1, dropped=2, next_start=0.5),
@@ -336,7 +373,7 @@ def example_of(kind: type[Any]) -> Event:
         bytes: b"hello",
         tuple[str, ...]: ("a.py:1",),
     }
-    by_type |= {str | None: "m-1", int | None: 3, float | None: 1.5}
+    by_type |= {tuple[str | None, ...]: ("m-1", None), str | None: "m-1", int | None: 3, float | None: 1.5}
     hints = get_type_hints(kind)
     values = {each.name: by_name.get(each.name, by_type.get(hints[each.name])) for each in fields(kind)}
     return cast(Event, kind(**values))
