@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pipeline.config.model import RetryStrategy
+from pipeline.failure.story import REPLAYS, replays
 from pipeline.failure.verdict import Failure, Policy
 from pipeline.message import Headers, Message
 
@@ -31,7 +32,7 @@ _NAME_BYTES = 255
 
 # The broker's own, or such as would act on the copy: CC and BCC fan out again, a published x-death is continued before
 # RabbitMQ 4.0, x-delivery-count belongs to the queue that counted.
-_NOT_COPIED = frozenset(
+NOT_COPIED = frozenset(
     {"CC", "BCC", "x-death", "x-delivery-count", "x-acquired-count"}
     | {f"x-{which}-death-{what}" for which in ("first", "last") for what in ("exchange", "queue", "reason")}
 )
@@ -51,9 +52,7 @@ def dead_letter_copy(
     failure. Without `expiration`, which would end it there, and without a `user_id` that is not ours, which the broker
     would refuse (406)."""
     headers: Headers = {
-        name: value
-        for name, value in message.headers.items()
-        if name not in _NOT_COPIED and not name.startswith(PREFIX)
+        name: value for name, value in message.headers.items() if name not in NOT_COPIED and not name.startswith(PREFIX)
     }
     headers |= {
         ATTEMPT: message.attempt,
@@ -69,6 +68,7 @@ def dead_letter_copy(
         "x-piperun-consumer": _bounded(consumer, _NAME_BYTES),
         "x-piperun-run-id": run_id,
         **_of_earlier_copies(message),
+        **_of_a_replay(message),
     }
     if message.expiration is not None:
         headers[_ORIG_EXPIRATION] = message.expiration
@@ -166,12 +166,24 @@ def _earlier(message: Message, milliseconds: int) -> int:
 def _of_earlier_copies(message: Message) -> Headers:
     """Properties that the first copy could not keep, and that the second finds in headers only."""
     expiration, user_id = message.headers.get(_ORIG_EXPIRATION), message.headers.get(_ORIG_USER_ID)
+    again = message.attempt > 1 or replays(message.headers) > 0
     kept: Headers = {}
-    if message.attempt > 1 and type(expiration) is int and 0 <= expiration < 2**63:
+    if again and type(expiration) is int and 0 <= expiration < 2**63:
         kept[_ORIG_EXPIRATION] = expiration
-    if message.attempt > 1 and isinstance(user_id, str):
+    if again and isinstance(user_id, str):
         kept[_ORIG_USER_ID] = _bounded(user_id, _NAME_BYTES)
     return kept
+
+
+def _of_a_replay(message: Message) -> Headers:
+    """A message that was sent back has come to its queue by name: where it was published first, and how often somebody
+    tried, stands in its headers alone."""
+    sent_back = replays(message.headers)
+    if not sent_back:
+        return {}
+    origin = {name: message.headers.get(name) for name in (EXCHANGE, ROUTING_KEY)}
+    kept: Headers = {name: _bounded(value, _NAME_BYTES) for name, value in origin.items() if isinstance(value, str)}
+    return {**kept, REPLAYS: sent_back}
 
 
 def _bounded(text: str, limit: int) -> str:
