@@ -52,6 +52,8 @@ WAYS_HOME = {"ack", "nack", "reject"}
 KNOW_A_LOOP = ["embedded/ground/event_log.py"]
 KNOW_A_LOOP += [f"embedded/connections/{name}.py" for name in ("bell", "client", "host", "server")]
 MAY_ACKNOWLEDGE = ["runtime/settle.py", "amqp/consume.py", "embedded/", "message.py"]
+# Dead letters that a person sends back, after the confirm, or throws away: no handler and no verdict is behind it.
+MAY_ACKNOWLEDGE += ["runtime/dead_letters/replay.py", "runtime/dead_letters/purge.py"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ def to_message(incoming: DeliveredMessage, queue: str) -> Message:
     """What came from `queue`. Never fails: a property that means nothing counts as absent."""
     properties = incoming.header.properties
     deliver = incoming.delivery
-    assert isinstance(deliver, Basic.Deliver)
+    assert isinstance(deliver, Basic.Deliver | Basic.GetOk)
     return Message(
         incoming.body,
         headers=properties.headers,
