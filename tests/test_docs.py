@@ -163,8 +163,11 @@ def verbs() -> dict[str, Verb]:
     found: dict[str, Verb] = {"": group}
     for name in group.commands:
         verb = load_verb(name)
-        assert isinstance(verb, TyperCommand)
+        assert isinstance(verb, TyperCommand | TyperGroup)
         found[name] = verb
+        for second, command in verb.commands.items() if isinstance(verb, TyperGroup) else ():
+            assert isinstance(command, TyperCommand)
+            found[f"{name} {second}"] = command
     return found
 
 
@@ -187,6 +190,8 @@ def test_verbs_and_options_that_are_shown_exist(page: Path) -> None:
     for command in commands_shown(page):
         words = command.split()
         verb = words[0] if words and re.fullmatch(r"[a-z]+", words[0]) else ""
+        if isinstance(known.get(verb), TyperGroup) and words[1:] and re.fullmatch(r"[a-z]+", words[1]):
+            verb = f"{verb} {words[1]}"
         assert verb in known, command
         allowed = options_of(known[verb]) | (options_of(known["run"]) if not verb else set())
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= allowed, command
@@ -200,7 +205,7 @@ def test_options_that_are_named_exist(page: Path) -> None:
 
 def test_the_command_line_page_has_all_options_variables_and_statuses() -> None:
     text = COMMAND_LINE.read_text(encoding="utf-8")
-    parameters = [parameter for name in ("run", "validate", "doctor", "send") for parameter in verbs()[name].params]
+    parameters = [parameter for name, verb in verbs().items() if name for parameter in verb.params]
     options = {name for parameter in parameters for name in parameter.opts if name.startswith("--")} - {"--help"}
     assert [option for option in sorted(options) if f"`{option}" not in text] == []
     variables = {parameter.envvar for parameter in parameters if isinstance(parameter.envvar, str)}

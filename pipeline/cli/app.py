@@ -24,6 +24,7 @@ _VERBS = {
     "validate": "Check files and nothing else: nothing connects, nothing is written. Exit status 0 or 2.",
     "doctor": "Say what is wrong between a file and its live broker, and what to do about it.",
     "send": "Send messages to a queue or an exchange of a file, and wait until the broker has confirmed them.",
+    "dlq": "Work with dead letters: list them, show them, send them back, throw them away.",
 }
 
 
@@ -39,10 +40,14 @@ class _Verbs(TyperGroup):
 
 def load_verb(verb: str) -> Any:
     """The command with its options. Loads the file of the verb."""
-    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     with uncollected():
-        function = getattr(import_module(f"pipeline.cli.{verb}"), verb)
-    alone.command(name=verb)(function)
+        module = import_module(f"pipeline.cli.{verb}")
+    if group := getattr(module, "verbs", None):  # a verb that is followed by another one, as in `dlq ls`
+        command = typer.main.get_command(group)
+        command.name = verb
+        return command
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name=verb)(getattr(module, verb))
     return typer.main.get_command(alone)
 
 

@@ -53,3 +53,36 @@ def _progress() -> "Progress":
         console=Console(stderr=True),
         transient=True,
     )
+
+
+class ReplayBar:
+    """How far `dlq replay` has come, on a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._bar: TaskID | None = None
+
+    def show(self, done: int, total: int) -> None:
+        if self._progress is None or self._bar is None:
+            self._progress = _counting()
+            self._bar = self._progress.add_task("replay", total=total)
+            self._progress.start()
+        self._progress.update(self._bar, completed=done)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _counting() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -38,6 +38,11 @@ def set_up_logging(
         lines.setFormatter(_TextLines(mask, worker, colour=colour))
     logging.basicConfig(level=LEVELS[log.level], handlers=[lines], force=True)
     logging.captureWarnings(True)  # Python's own, about a handler's module above all
+    quieten_client()
+
+
+def quieten_client() -> None:
+    """By itself for commands that say everything with their result, and log nothing."""
     for name in _CLIENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _SAID_BY_EVENTS:

@@ -96,6 +96,7 @@ def test_the_help_of_a_verb_loads_no_client(tmp_path: Path, verb: str) -> None:
         (["pipeline.yaml", "--only", "nobody"], 2),
         (["send", "pipeline.yaml", "nowhere", "--broker", "amqp://localhost"], 2),
         (["doctor", "pipeline.yaml", "--rights", "--broker", "amqp://localhost"], 0),
+        (["dlq", "replay", "pipeline.yaml"], 2),
     ],
 )
 def test_checking_a_file_loads_no_client(tmp_path: Path, words: list[str], status: int) -> None:
