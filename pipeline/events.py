@@ -2,6 +2,7 @@
 line, a number, a state of health) is not known here."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -226,6 +227,24 @@ class Notice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoopBlocked:
+    """The event loop has not turned for so long. `subject` is whose code runs there, such as `consumer.charge`, or
+    `pipeline` where that is not known; `frames` is where, the innermost last."""
+
+    subject: str
+    seconds: float
+    frames: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopTurnsAgain:
+    """Comes after `LoopBlocked`; `seconds` is how long it was in all."""
+
+    subject: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     pipelines: tuple[str, ...]
     consumers: int
@@ -332,6 +351,8 @@ Event = (
     | ProducerFailed
     | PublishTroubled
     | Notice
+    | LoopBlocked
+    | LoopTurnsAgain
     | Ready
     | Stopping
     | HandlerAbandoned
@@ -346,17 +367,20 @@ Listener = Callable[[Event], None]
 
 
 class Events:
-    """Hands each event to every listener, in the order in which they came. Not for use across threads."""
+    """Hands each event to every listener, one after the other, in the order in which they came. Safe to call from any
+    thread: of an event loop that is blocked, another thread has to tell."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []
+        self._one_at_a_time = threading.RLock()  # a listener may emit
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:
-                logging.getLogger("piperun").exception("a listener failed on %s", type(event).__name__)
+        with self._one_at_a_time:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    logging.getLogger("piperun").exception("a listener failed on %s", type(event).__name__)

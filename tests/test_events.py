@@ -1,12 +1,14 @@
 """Who listens hears every event in order, and one that fails hurts nobody."""
 
 import logging
+import threading
 from dataclasses import is_dataclass
 from typing import get_args
 
 import pytest
 
 from pipeline.events import Blocked, Event, Events, Unblocked
+from tests.waiting import deadline
 
 
 def test_every_listener_hears_every_event_in_order() -> None:
@@ -36,6 +38,30 @@ def test_a_listener_that_fails_is_told_and_keeps_nobody_from_hearing(caplog: pyt
     (record,) = caplog.records
     assert record.getMessage() == "a listener failed on Blocked"
     assert record.exc_info and "out of order" in str(record.exc_info[1])
+
+
+def test_threads_are_heard_one_after_the_other() -> None:
+    events = Events()
+    inside, most = 0, 0
+
+    def listener(event: Event) -> None:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time_to_come.wait(0.01)
+        inside -= 1
+
+    def emit() -> None:
+        events.emit(Blocked(link="publish"))
+
+    time_to_come = threading.Event()  # for the others, while one is in here
+    events.listen(listener)
+    threads = [threading.Thread(target=emit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(deadline(10))
+    assert most == 1
 
 
 @pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)

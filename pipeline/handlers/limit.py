@@ -20,6 +20,7 @@ class TimeLimit:
         self.seconds = seconds
         self._clock = clock
         self._logger = logger
+        self._name = logger.name.removeprefix("piperun.")  # tasks say whose code runs in them
         # What runs, with the moment at which its time is up. All have the same time, so the first is up first, and one
         # alarm for it does for all: the plain form, a deadline round each, costs more than the handler's task.
         self._running: dict[_Over, float] = {}
@@ -33,7 +34,7 @@ class TimeLimit:
             return await run
         over: _Over = asyncio.get_running_loop().create_future()
         # A task of its own, for one that swallows its cancellation must be left behind.
-        task = asyncio.create_task(_as_outcome(run, over))
+        task = asyncio.create_task(_as_outcome(run, over), name=self._name)
         self._running[over] = self._clock.now() + self.seconds
         if not self._alarmed:
             self._set_alarm(self._running[over])

@@ -114,7 +114,7 @@ class _Round:
         self._clock = clock
         self._context = Context(around, self._publish)
         self._cancelled = False
-        self.task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self._run(), name=f"consumer.{around.consumer}")
 
     def cancel(self) -> None:
         self._cancelled = True

@@ -138,6 +138,10 @@ def _kind(event: Event) -> _Kind | None:
             return "conflict", sentence
         case events.ConnectFailed(reason=reason):
             return "connect", reason
+        case events.LoopBlocked(subject=subject, frames=frames):
+            return "blocked", subject, *frames
+        case events.LoopTurnsAgain(subject=subject):
+            return "turns again", subject
         case _:
             return None
 

@@ -75,6 +75,8 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
             return _producer(event)
         case events.Notice(subject=subject, sentence=sentence, level=level):
             return Line(LEVELS[level], subject, sentence)
+        case events.LoopBlocked() | events.LoopTurnsAgain():
+            return _loop(event)
         case events.Ready(pipelines=names, consumers=consumers, producers=producers):
             parts = f"{_count(consumers, 'consumer')}, {_count(producers, 'producer')}"
             return Line(logging.INFO, "pipeline", f"{', '.join(names)}: ready with {parts}")
@@ -185,6 +187,20 @@ def _held(event: events.SettleTroubled | events.RedeliveryExpected | events.Hand
             fate = "the message is DROPPED" if dropped else "the message goes back to its queue"
             sentence = f"the handler of {which} did not end in time: {what}, and {fate}"
             return Line(logging.ERROR, subject, sentence)
+
+
+def _loop(event: events.LoopBlocked | events.LoopTurnsAgain) -> Line:
+    whose = "its handler" if event.subject.startswith("consumer.") else "something"
+    match event:
+        case events.LoopBlocked(seconds=seconds, frames=frames):
+            where = "".join(f"\n    {frame}" for frame in frames)
+            meanwhile = "meanwhile nothing else runs in this process, and the broker hangs up when heartbeats fail"
+            way_out = "wait with `await`, or use a plain `def`, which runs in a thread"
+            sentence = f"{whose} has blocked the event loop for {shown_seconds(seconds)}: {meanwhile}; {way_out}{where}"
+            return Line(logging.WARNING, event.subject, sentence)
+        case events.LoopTurnsAgain(seconds=seconds):
+            sentence = f"the event loop turns again; {whose} had blocked it for {shown_seconds(seconds)}"
+            return Line(logging.WARNING, event.subject, sentence)
 
 
 _OfProducer = (

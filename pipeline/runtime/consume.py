@@ -78,7 +78,8 @@ class ConsumerRun:
                 bug(error)
 
         for number, handler in enumerate(self._handlers):
-            slot = asyncio.create_task(self._slot(number, handler), name=f"{self.plan.consumer.name}-{number}")
+            # Named for the watchdog of the loop, which says whose code has blocked it.
+            slot = asyncio.create_task(self._slot(number, handler), name=f"consumer.{self.plan.consumer.name}")
             slot.add_done_callback(ended)
             self._slots.append(slot)
 

@@ -68,7 +68,7 @@ class ProducerRun:
         try:
             async with self.source:
                 self._started()
-                self._reading = asyncio.create_task(self._read())
+                self._reading = asyncio.create_task(self._read(), name=f"producer.{self.producer.name}")
                 await asyncio.wait({self._reading})
                 while self._sending:
                     await asyncio.wait(self._sending)

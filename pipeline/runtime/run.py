@@ -20,6 +20,7 @@ from pipeline.runtime.prepare import Lifespan, Prepared
 from pipeline.runtime.produce import ProducerRun
 from pipeline.runtime.stop import Stop
 from pipeline.runtime.table import Phase, Row
+from pipeline.runtime.watchdog import LoopWatchdog
 
 # Of the time to stop: so long consumers go on while the last confirms of the sources arrive.
 _CONFIRM_SHARE = 0.25
@@ -49,6 +50,13 @@ async def run(
 ) -> End:
     """Run until `stop` is requested, the pipeline is idle, or a producer fails for good. Raises `BrokerError` and
     `TopologyDiffers` at the first start, and `LifespanError`."""
+    with LoopWatchdog(clock=around.clock, emit=around.emit):
+        return await _run(prepared, brokers, row, stop, around, wanted)
+
+
+async def _run(
+    prepared: Sequence[Prepared], brokers: Sequence[Broker], row: Row, stop: Stop, around: Surroundings, wanted: Wanted
+) -> End:
     line = await choose_line(lambda why: around.emit(Notice(subject="broker", sentence=why, level="warning")))
     process = _Process(prepared, brokers, row, stop, around, wanted, line)
     if not await process.opened():
@@ -188,7 +196,7 @@ class _Process:
     async def _run_producers(self) -> None:
         async with asyncio.TaskGroup() as producing:
             for run in self._producers:
-                producing.create_task(self._run_producer(run))
+                producing.create_task(self._run_producer(run), name=f"producer.{run.producer.name}")
             if self._wanted.progress and self._producers:
                 producing.create_task(self._show_progress())
         if not self._consumers:

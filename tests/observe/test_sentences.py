@@ -246,6 +246,22 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         "it goes nowhere",
     ),
     (
+        events.LoopBlocked(
+            subject="consumer.charge", seconds=1.0, frames=("/shop/billing.py:31 in charge", "/shop/old.py:7 in get")
+        ),
+        WARNING,
+        "consumer.charge",
+        "its handler has blocked the event loop for 1 s: meanwhile nothing else runs in this process, and the broker "
+        "hangs up when heartbeats fail; wait with `await`, or use a plain `def`, which runs in a thread\n"
+        "    /shop/billing.py:31 in charge\n    /shop/old.py:7 in get",
+    ),
+    (
+        events.LoopTurnsAgain(subject="pipeline", seconds=12.5),
+        WARNING,
+        "pipeline",
+        "the event loop turns again; something had blocked it for 12.5 s",
+    ),
+    (
         events.Ready(pipelines=("shop", "audit"), consumers=1, producers=2),
         INFO,
         "pipeline",
