@@ -3,7 +3,7 @@ A false alarm costs more than a miss: whoever is wrong about legal files is swit
 
 import re
 from pathlib import Path as FilePath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pipeline.config import argument_checks, broker, dead_letters, retries, retry_strategies
 from pipeline.config.address import DEFAULT_PORTS, THIS_MACHINE, BadUrl, parse
@@ -15,6 +15,7 @@ from pipeline.config.report import Report
 from pipeline.config.schema import variant
 from pipeline.config.settings import Settings
 from pipeline.config.units import seconds, spoken
+from pipeline.problems import Place
 
 _BROKERS_PATIENCE = 30 * 60.0  # seconds; RabbitMQ's default consumer timeout
 _PASSWORD = re.compile(r"://([^\s/:@]*):(?!\$\{)([^\s]+?)@")
@@ -163,24 +164,55 @@ def _idle(settings: Settings, name: str, report: Report) -> None:
 
 def _slow(settings: Settings, name: str, report: Report) -> None:
     timeout = settings.text("consumers", name, "timeout")
-    queue = settings.text("consumers", name, "queue") or ""
     written: Path = settings.written("consumers", name, "timeout") or ("defaults", "consumers", "timeout")
     if not timeout or not re.fullmatch(variant("positive_duration")["pattern"], timeout):
         return  # the schema has said so
+    place = value_place(settings.root, written)
     hold = retry_strategies.longest_hold(settings, name, seconds(timeout))
-    if hold <= _BROKERS_PATIENCE or _patient(settings, queue):
-        return
-    sentence = f'RabbitMQ takes a message back after 30 minutes by default; "{name}" may hold it for {_spoken(hold)}'
-    report.warning("slow-handler", value_place(settings.root, written), sentence)
+    own = _own_patience(settings, name)
+    if own is not None:
+        if hold >= own.seconds:
+            sentence = (
+                f"RabbitMQ takes a message back after {spoken(own.seconds)}, as the `x-consumer-timeout` of the "
+                f'{own.said_by} says; "{name}" may hold it for {spoken(hold)}'
+            )
+            hint = "a shorter `timeout`, or a longer `x-consumer-timeout`"
+            report.warning("slow-handler", place, sentence, hint, related=own.place)
+    elif hold > _BROKERS_PATIENCE and _has_patience(settings, settings.text("consumers", name, "queue")):
+        sentence = "RabbitMQ takes a message back after 30 minutes by default; "
+        report.warning("slow-handler", place, f'{sentence}"{name}" may hold it for {_spoken(hold)}')
 
 
-def _patient(settings: Settings, queue: str) -> bool:
-    """Whether the broker waits longer: it was told so, or it is a version that limits quorum queues only."""
-    own = settings.value("queues", queue, "arguments")
-    told = isinstance(own, dict) and "x-consumer-timeout" in own
+class _Patience(NamedTuple):
+    """How long the broker waits for an acknowledgement because the file says so."""
+
+    seconds: float
+    said_by: str
+    place: Place
+
+
+def _own_patience(settings: Settings, name: str) -> _Patience | None:
+    """The consumer's argument counts before the queue's. RabbitMQ 3.10 knows neither."""
+    if _version(settings) == "3.10":
+        return None
+    queue = settings.text("consumers", name, "queue") or ""
+    for section, key, said_by in (("consumers", name, "consumer"), ("queues", queue, "queue")):
+        arguments = settings.node(section, key, "arguments")
+        node = arguments.get("x-consumer-timeout") if isinstance(arguments, MapNode) else None
+        if isinstance(node, ScalarNode) and type(node.value) is int and node.value > 0:
+            return _Patience(node.value / 1000, said_by, node.place)
+    return None
+
+
+def _has_patience(settings: Settings, queue: str | None) -> bool:
+    """Whether the broker's default concerns this queue: 4.3 limits quorum queues only."""
+    return _version(settings) != "4.3" or settings.value("queues", queue or "", "type") == "quorum"
+
+
+def _version(settings: Settings) -> object:
+    """Where the file says so: whoever leaves it out may run on any."""
     version = at(settings.root, ("broker", "version"))
-    newest = isinstance(version, ScalarNode) and version.value == "4.3"
-    return told or (newest and settings.value("queues", queue, "type") != "quorum")
+    return version.value if isinstance(version, ScalarNode) else None
 
 
 def _spoken(duration: float) -> str:
