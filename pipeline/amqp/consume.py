@@ -101,6 +101,23 @@ class Subscription:
         self._paused = False
         await self._carried_out()
 
+    @property
+    def tag(self) -> str | None:
+        """Under which it is registered, as far as is known here; None while it is not, or is not to be."""
+        return None if self.state != "consuming" or self._intake is None else self._intake.tag
+
+    def missing(self) -> str | None:
+        """Why it is not registered although nobody has said so; None where all is well, or the trouble is known."""
+        if self.state != "consuming" or self._intake is None or self._intake.registered:
+            return None
+        return "the client knows it no more, and nobody has said why"
+
+    def begin_again(self, reason: str) -> None:
+        """Cancel what may be left of it at the broker, and consume anew, on the same channel: what is in hand can still
+        be settled. Safe to ask for a consumer that is well; it is never there twice."""
+        if self._intake is not None:
+            self._intake.doubt(reason)
+
     async def live(self, generation: Generation) -> None:
         """Consume until the generation ends."""
         self._intake = None
@@ -146,6 +163,8 @@ class Subscription:
             self._intake = _Intake(channel, patience=generation.patience)
             self._intake.claim = self._taken_over(channel, generation)
         self._intake.trouble = None
+        if self._intake.tag is not None:
+            await self._intake.cancel_what_is_left()
         return self._intake
 
     async def _follow(self, intake: "_Intake") -> _Trouble | None:
@@ -276,11 +295,14 @@ class _Intake:
                 await basic_consume(consumer_tag=tag)
         except BaseException as error:
             self.tag = None
-            # Without an answer the client closes the channel, and says so to nobody before the broker does. RabbitMQ
-            # ends the connection over whatever comes for the channel behind that.
-            if self.claim is not None and isinstance(error, ConnectionLost | asyncio.CancelledError):
-                self.claim.gone()
+            self._give_up_over(error)
             raise
+
+    def _give_up_over(self, error: BaseException) -> None:
+        """Without an answer the client closes the channel, and says so to nobody before the broker does. RabbitMQ ends
+        the connection over whatever comes for the channel behind that."""
+        if self.claim is not None and isinstance(error, ConnectionLost | asyncio.CancelledError):
+            self.claim.gone()
 
     async def cancel(self) -> None:
         """Without a deadline of its own: the client would close the channel when it passes, and what is in hand could
@@ -288,6 +310,25 @@ class _Intake:
         tag, self.tag = self.tag, None
         with translated():
             await self.channel.basic_cancel(str(tag))
+
+    @property
+    def registered(self) -> bool:
+        return self.tag in self.channel.consumers and not self.channel.is_closed
+
+    def doubt(self, reason: str) -> None:
+        """End it as the broker would, but keep the tag: it may be there."""
+        if self.followed:
+            self._end(reason)
+
+    async def cancel_what_is_left(self) -> None:
+        """RabbitMQ answers also for a tag that it does not know. Without an answer the channel is given up."""
+        tag, self.tag = self.tag, None
+        try:
+            async with answered_within(self._patience, "basic.cancel"):
+                await self.channel.basic_cancel(str(tag))
+        except BaseException as error:
+            self._give_up_over(error)
+            raise
 
     def _on_cancelled(self, frame: Basic.Cancel) -> None:
         if frame.consumer_tag == self.tag:

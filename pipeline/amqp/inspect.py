@@ -54,7 +54,7 @@ async def look(
     async with Scratch(generation) as scratch:
         return (
             {name: await _exchange(scratch, name) for name in exchanges},
-            {name: await _queue(scratch, name) for name in queues},
+            {name: await depth_of(scratch, name) for name in queues},
         )
 
 
@@ -62,11 +62,12 @@ async def depth(generation: Generation, queue_names: Iterable[str]) -> dict[str,
     """Each queue as it is now; None for one that is not there, or that only its own connection can see. Raises
     `ConnectionLost`."""
     async with Scratch(generation) as scratch:
-        seen = {name: await _queue(scratch, name) for name in queue_names}
+        seen = {name: await depth_of(scratch, name) for name in queue_names}
     return {name: found if isinstance(found, Depth) else None for name, found in seen.items()}
 
 
-async def _queue(scratch: Scratch, name: str) -> Depth | Unseen:
+async def depth_of(scratch: Scratch, name: str) -> Depth | Unseen:
+    """Of one queue, for who asks again and again and keeps the channel for it."""
     try:
         return await scratch.ask(f'a look at queue "{name}"', partial(_look, queue=name))
     except Refused as refusal:

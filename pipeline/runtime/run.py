@@ -18,6 +18,7 @@ from pipeline.runtime.idle import unseen, until_idle
 from pipeline.runtime.lifespans import Lifespans
 from pipeline.runtime.prepare import Lifespan, Prepared
 from pipeline.runtime.produce import ProducerRun
+from pipeline.runtime.roll_call import RollCall
 from pipeline.runtime.stop import Stop
 from pipeline.runtime.table import Phase, Row
 from pipeline.runtime.watchdog import LoopWatchdog
@@ -178,6 +179,18 @@ class _Process:
                 producers=len(self._producers),
             )
         )
+        self._watching.append(tasks.create_task(self._call_the_roll()))
+
+    async def _call_the_roll(self) -> None:
+        async with asyncio.TaskGroup() as calling:
+            for assembly in self._assemblies:
+                present = [
+                    (run.plan, run.subscription, assembly.links[run.plan.link])
+                    for run in assembly.consumers
+                    if run.subscription is not None
+                ]
+                roll = RollCall(present, clock=self._around.clock)
+                calling.create_task(roll.keep())
 
     async def _raise_bugs(self) -> None:
         """An exception of ours in a slot ends the run, as it would in a task of the group."""
