@@ -268,6 +268,25 @@ class HandlerAbandoned:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HandlerStuck:
+    """The time of this message was over, and its thread does not end: it keeps its slot, as `stuck` of `slots` do."""
+
+    consumer: str
+    message_id: str | None
+    stuck: int
+    slots: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandlerFreed:
+    """Such a thread has ended at last, and its slot handles messages again."""
+
+    consumer: str
+    stuck: int
+    slots: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unconfirmed:
     """At the end of `shutdown_timeout` this publish had no answer: it may have arrived, a duplicate is possible."""
 
@@ -356,6 +375,8 @@ Event = (
     | Ready
     | Stopping
     | HandlerAbandoned
+    | HandlerStuck
+    | HandlerFreed
     | Unconfirmed
     | WorkerStarted
     | WorkerDied

@@ -27,6 +27,8 @@ class Threads:
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
         self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self.left_behind = 0  # threads in which something still runs for which nobody waits any more
+        self._missed: deque[asyncio.Future[None]] = deque()
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run it in a thread, with the caller's context variables. Cancelling gives up waiting and leaves the thread
@@ -35,7 +37,7 @@ class Threads:
         try:  # as in `one`, without its context manager, which costs as much as the handing over
             value, error = await worker.start(call)
         finally:
-            worker.when_idle(self._hand_on)
+            self._take_back(worker)
         if error is not None:
             raise error
         return cast(T, value)
@@ -47,11 +49,17 @@ class Threads:
         try:
             yield worker
         finally:
-            worker.when_idle(self._hand_on)
+            self._take_back(worker)
 
     def busy(self) -> list[str]:
         """The names of the threads in which something runs."""
         return [worker.name for worker in self._workers if worker.running]
+
+    def missed(self) -> "asyncio.Future[None]":
+        """Done when one that was left behind has ended. Each end is told to one who asked, in the order of asking."""
+        missed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._missed.append(missed)
+        return missed
 
     def close(self) -> None:
         """Let the threads end. One in which something runs ends after that, or with the process."""
@@ -73,6 +81,22 @@ class Threads:
             if not turn.cancelled():
                 self._hand_on(turn.result())
             raise NotStarted from None
+
+    def _take_back(self, worker: "Worker") -> None:
+        if worker.running:
+            self.left_behind += 1
+            worker.when_idle(self._returned)
+        else:
+            self._hand_on(worker)
+
+    def _returned(self, worker: "Worker") -> None:
+        self.left_behind -= 1
+        self._hand_on(worker)
+        while self._missed:
+            missed = self._missed.popleft()
+            if not missed.done():
+                missed.set_result(None)
+                return
 
     def _hand_on(self, worker: "Worker") -> None:
         while self._waiting:

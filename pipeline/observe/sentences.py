@@ -63,6 +63,8 @@ def describe(event: Event, *, bodies: int | None) -> Line | None:
             return _duplicate(event)
         case events.SettleTroubled() | events.RedeliveryExpected() | events.HandlerAbandoned():
             return _held(event)
+        case events.HandlerStuck() | events.HandlerFreed():
+            return _slots(event)
         case events.ProducerProgress():
             return None
         case (
@@ -187,6 +189,18 @@ def _held(event: events.SettleTroubled | events.RedeliveryExpected | events.Hand
             fate = "the message is DROPPED" if dropped else "the message goes back to its queue"
             sentence = f"the handler of {which} did not end in time: {what}, and {fate}"
             return Line(logging.ERROR, subject, sentence)
+
+
+def _slots(event: events.HandlerStuck | events.HandlerFreed) -> Line:
+    subject, taken = f"consumer.{event.consumer}", f"{event.stuck} of {_count(event.slots, 'slot')}"
+    match event:
+        case events.HandlerStuck(message_id=which):
+            stands = event.stuck == event.slots
+            after = ": nothing is handled here until one ends, or the process is started again" if stands else ""
+            sentence = f"the thread of {_message_called(which)} does not end and keeps its slot, {taken} now{after}"
+            return Line(logging.ERROR if stands else logging.WARNING, subject, sentence)
+        case events.HandlerFreed():
+            return Line(logging.INFO, subject, f"a thread that was given up has ended; {taken} still taken by others")
 
 
 def _loop(event: events.LoopBlocked | events.LoopTurnsAgain) -> Line:

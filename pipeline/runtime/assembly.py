@@ -158,11 +158,13 @@ class Assembly:
             verbose=around.verbose,
             policy=self.prepared.policies.get(plan.consumer.name),
         )
+        threads = Threads(plan.consumer.name, plan.consumer.concurrency)
         run = self._run(plan)(
             plan=plan,
             processor=processor if claims is None else Once(claims, processor, settler, ledger),
             settler=settler,
-            handlers=self._handlers(plan, call_plan),
+            handlers=self._handlers(plan, call_plan, threads),
+            threads=threads,
             in_threads=call_plan.kind in ("thread", "generator"),
             ledger=ledger,
             turn=self._turn,
@@ -233,14 +235,13 @@ class Assembly:
 
         return again
 
-    def _handlers(self, plan: ConsumerPlan, call_plan: CallPlan) -> list[Handler]:
+    def _handlers(self, plan: ConsumerPlan, call_plan: CallPlan, threads: Threads) -> list[Handler]:
         """One per slot. Only a loop over messages is somebody of its own; other handlers are called side by side."""
         concurrency = plan.consumer.concurrency
         if call_plan.is_stream:
             streams = [StreamHandler(call_plan, clock=self._around.clock) for _ in range(concurrency)]
             self.streams += streams
             return list(streams)
-        threads = Threads(plan.consumer.name, concurrency)
         return [handler(call_plan, threads=threads, clock=self._around.clock)] * concurrency
 
     def _context(self, plan: ConsumerPlan) -> Callable[[context.Publish], Context]:

@@ -4,12 +4,14 @@ goes back. What handling means, and which connection they came over, is not know
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from pipeline.amqp.consume import Subscription
 from pipeline.clock import Clock
-from pipeline.events import ConsumerPaused, ConsumerResumed, Event, HandlerAbandoned
+from pipeline.events import ConsumerPaused, ConsumerResumed, Event, HandlerAbandoned, HandlerFreed, HandlerStuck
 from pipeline.failure.verdict import GiveBack
 from pipeline.handlers.call import Handler
+from pipeline.handlers.threads import Threads
 from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery
 from pipeline.runtime.once import Once
@@ -41,12 +43,15 @@ class ConsumerRun:
         turn: Turn,
         clock: Clock,
         emit: Callable[[Event], None],
+        threads: Threads | None = None,
     ) -> None:
+        """`threads` are those that the handlers run in, if they do."""
         self.plan = plan
         self._processor = processor
         self._settler = settler
         self._handlers = handlers
         self._in_threads = in_threads
+        self._threads = threads
         self._ledger = ledger
         self._turn = turn
         self._clock = clock
@@ -59,6 +64,8 @@ class ConsumerRun:
         self._draining = False
         self._flow: asyncio.Task[None] | None = None
         self._paused = False
+        self._lacking: set[asyncio.Future[None]] = set()  # one for each slot whose thread does not come back
+        self.stuck = 0  # so many of them have been told
         self.subscription: Subscription | None = None
 
     def receive(self, deliveries: Sequence[Delivery]) -> None:
@@ -93,6 +100,8 @@ class ConsumerRun:
         if not self._at_most_once:
             await self._give_back_unstarted()
         self._wake(len(self._slots))
+        for thread in self._lacking:
+            thread.cancel()  # nobody waits for it
         if self._slots:
             await asyncio.wait(self._slots)
 
@@ -126,7 +135,7 @@ class ConsumerRun:
         return len(self._waiting) + len(self._in_hand)
 
     async def _slot(self, number: int, handler: Handler) -> None:
-        waiting, in_hand, turn = self._waiting, self._in_hand, self._turn
+        waiting, in_hand, turn, threads = self._waiting, self._in_hand, self._turn, self._threads
         while True:
             while not waiting or (self._draining and not self._at_most_once):
                 if self._draining:
@@ -144,6 +153,8 @@ class ConsumerRun:
                 await self._processor.process(case, handler)
             finally:
                 del in_hand[number]
+            if threads is not None and threads.left_behind > len(self._lacking):
+                await self._thread_back(threads.missed(), case.message.message_id)
             if turn.used_up:
                 await self._clock.sleep(0)
 
@@ -172,6 +183,48 @@ class ConsumerRun:
                 await self._settler.abandon(case)
                 raise
 
+    # Slots whose thread does not end
+
+    async def _thread_back(self, thread: asyncio.Future[None], message_id: str | None) -> None:
+        """The message is settled, and the slot stays taken until its thread ends: the next message would only wait
+        here for a thread, until its own time is over."""
+        if self._draining:
+            return
+        self._lacking.add(thread)
+        try:
+            if await self._comes_soon(thread):
+                return
+            self._stick(message_id)
+            await asyncio.wait({thread})  # ends with the thread, or with `drain`
+            self._free()
+        finally:
+            thread.cancel()
+            self._lacking.discard(thread)
+
+    async def _comes_soon(self, thread: asyncio.Future[None]) -> bool:
+        with suppress(TimeoutError):
+            async with self._clock.deadline(_GRACE):
+                await asyncio.wait({thread})
+        return thread.done()
+
+    def _stick(self, message_id: str | None) -> None:
+        self.stuck += 1
+        name, slots = self.plan.consumer.name, len(self._slots)
+        self._emit(HandlerStuck(consumer=name, message_id=message_id, stuck=self.stuck, slots=slots))
+        if self.stuck == slots and not self._at_most_once:
+            self._wish(pause=True)  # and what waits here goes back, for others to handle
+
+    def _free(self) -> None:
+        stood = self.stuck == len(self._slots)
+        self.stuck -= 1
+        if self._draining:
+            return
+        self._emit(HandlerFreed(consumer=self.plan.consumer.name, stuck=self.stuck, slots=len(self._slots)))
+        if stood and not self._at_most_once:
+            self._wish(pause=False)
+
+    # Pauses
+
     def _turn_flow(self, *, pause: bool) -> None:
         self._paused = pause
         waiting = len(self._waiting)
@@ -179,6 +232,9 @@ class ConsumerRun:
         self._emit(
             ConsumerPaused(consumer=name, waiting=waiting) if pause else ConsumerResumed(consumer=name, waiting=waiting)
         )
+        self._wish(pause=pause)
+
+    def _wish(self, *, pause: bool) -> None:
         before = self._flow
         self._flow = asyncio.create_task(self._set_flow(before, pause=pause))
 
@@ -187,3 +243,5 @@ class ConsumerRun:
             await before
         if self.subscription is not None and not self._draining:
             await (self.subscription.pause() if pause else self.subscription.resume())
+        if pause and not (self._at_most_once or self._draining):
+            await self._give_back_unstarted()

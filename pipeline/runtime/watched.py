@@ -57,7 +57,7 @@ class WatchedRun(ConsumerRun):
     async def _slot(self, number: int, handler: Handler) -> None:
         # As in `ConsumerRun`, where each line has its reason. Written out, since a call in between is paid per message.
         waiting, in_hand, turn, alone = self._waiting, self._in_hand, self._turn, self._alone
-        take, let_go = self._hands.take, self._hands.let_go
+        take, let_go, threads = self._hands.take, self._hands.let_go, self._threads
         while True:
             while not waiting or alone.closed or (self._draining and not self._at_most_once):
                 if alone.closed:
@@ -89,6 +89,8 @@ class WatchedRun(ConsumerRun):
                 finally:
                     del in_hand[number]
                     let_go(number)
+            if threads is not None and threads.left_behind > len(self._lacking):
+                await self._thread_back(threads.missed(), case.message.message_id)
             if turn.used_up:
                 await self._clock.sleep(0)
 

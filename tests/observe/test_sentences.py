@@ -246,6 +246,25 @@ SENTENCES: list[tuple[Event, int, str, str]] = [
         "it goes nowhere",
     ),
     (
+        events.HandlerStuck(consumer="charge", message_id="m-1", stuck=1, slots=16),
+        WARNING,
+        "consumer.charge",
+        "the thread of message m-1 does not end and keeps its slot, 1 of 16 slots now",
+    ),
+    (
+        events.HandlerStuck(consumer="charge", message_id=None, stuck=1, slots=1),
+        ERROR,
+        "consumer.charge",
+        "the thread of message without id does not end and keeps its slot, 1 of 1 slot now: nothing is handled here "
+        "until one ends, or the process is started again",
+    ),
+    (
+        events.HandlerFreed(consumer="charge", stuck=1, slots=16),
+        INFO,
+        "consumer.charge",
+        "a thread that was given up has ended; 1 of 16 slots still taken by others",
+    ),
+    (
         events.LoopBlocked(
             subject="consumer.charge", seconds=1.0, frames=("/shop/billing.py:31 in charge", "/shop/old.py:7 in get")
         ),

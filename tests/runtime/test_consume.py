@@ -2,6 +2,7 @@
 paused where nothing else bounds them."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,12 +12,13 @@ from hypothesis import strategies as st
 
 from pipeline.amqp.consume import Subscription
 from pipeline.errors import Reject
-from pipeline.events import ConsumerPaused, ConsumerResumed, HandlerAbandoned
+from pipeline.events import ConsumerPaused, ConsumerResumed, HandlerAbandoned, HandlerFreed, HandlerStuck
 from pipeline.message import Message
 from pipeline.runtime.consume import PAUSE_AT, RESUME_AT, ConsumerRun
 from pipeline.runtime.turn import LONGEST, Turn
 from tests.runtime.stand_ins import NEVER, HandDelivery, counts, in_time, some_turns
 from tests.runtime.works import Works
+from tests.waiting import deadline, eventually
 
 
 class Subscribed:
@@ -65,6 +67,7 @@ class Shop(Works):
             turn=turn or Turn(self.clock),
             clock=self.clock,
             emit=self.seen,
+            threads=self.threads,
         )
         self.run.subscription = cast(Subscription, self.subscribed)
 
@@ -490,3 +493,101 @@ def test_the_numbers_add_up_whatever_happens(ack: str, concurrency: int, script:
         assert all(len(each.settled) <= (0 if ack == "none" else 1) for each in shop.deliveries)
 
     asyncio.run(play())
+
+
+# Threads that do not end
+
+
+class Threaded:
+    """A plain function that notes what it gets; "hang" holds its thread until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go = threading.Event()
+
+    def __call__(self, body: str) -> None:
+        self.begun.append(body)
+        if body.startswith("hang"):
+            self.go.wait(deadline(10))
+
+
+async def time_is_over(shop: Shop, *, for_all_that_began: int) -> None:
+    """The time of what hangs, and then the moment in which a thread may still end by itself."""
+    await eventually(lambda: len(shop.threads.busy()) == for_all_that_began, told="threads that hang")
+    shop.clock.advance(5.0)
+    await eventually(lambda: shop.run.in_hand == 0, told="settled messages")
+    await some_turns()
+    shop.clock.advance(1.0)
+    await eventually(lambda: len(shop.seen.of(HandlerStuck)) == for_all_that_began, told="slots that are stuck")
+
+
+async def test_a_thread_that_does_not_end_keeps_its_slot_and_the_others_go_on() -> None:
+    function = Threaded()
+    shop = Shop(function, timeout=5.0, concurrency=2)
+    shop.start()
+    shop.receive("hang", "tea")
+    await eventually(lambda: shop.settled == ["", "ack"])
+    # When its time is over, then it is dead-lettered, and the slot is taken, which is said
+    await time_is_over(shop, for_all_that_began=1)
+    assert shop.settled == ["ack", "ack"]
+    assert counts(shop.ledger) == {"delivered": 2, "done": 1, "dead_lettered": 1}
+    assert shop.seen.of(HandlerStuck) == [HandlerStuck(consumer="charge", message_id="m-hang", stuck=1, slots=2)]
+    # The other slot goes on, with everything
+    shop.receive("coffee", "milk")
+    await eventually(lambda: shop.settled == ["ack"] * 4)
+    assert shop.subscribed.wishes == []
+    # When the thread ends, then its slot handles messages again
+    function.go.set()
+    await eventually(lambda: shop.seen.of(HandlerFreed) == [HandlerFreed(consumer="charge", stuck=0, slots=2)])
+    assert (shop.run.stuck, shop.threads.left_behind) == (0, 0)
+    await shop.drained()
+
+
+async def test_with_no_slot_left_the_consumer_stands_still_and_others_get_what_waits() -> None:
+    function = Threaded()
+    shop = Shop(function, timeout=5.0, concurrency=2)
+    shop.start()
+    shop.receive("hang-1", "hang-2", "tea", "coffee")
+    await eventually(lambda: len(shop.threads.busy()) == 2)
+    shop.clock.advance(5.0)
+    await eventually(lambda: shop.settled == ["ack", "ack", "", ""])
+    await some_turns()
+    shop.clock.advance(1.0)
+    # Then what waits is not begun, it goes back, and no more is asked for
+    await eventually(lambda: shop.settled == ["ack", "ack", "nack", "nack"])
+    assert shop.subscribed.wishes == ["pause"]
+    assert [each.stuck for each in shop.seen.of(HandlerStuck)] == [1, 2]
+    assert function.begun == ["hang-1", "hang-2"]
+    # Until a thread ends
+    function.go.set()
+    await eventually(lambda: shop.subscribed.wishes == ["pause", "resume"])
+    shop.receive("milk")
+    await eventually(lambda: shop.settled[-1] == "ack")
+    await shop.drained()
+    assert counts(shop.ledger) == {"delivered": 5, "done": 1, "dead_lettered": 2, "returned": 2}
+
+
+async def test_a_thread_that_ends_a_moment_late_is_not_worth_a_word() -> None:
+    function = Threaded()
+    shop = Shop(function, timeout=5.0)
+    shop.start()
+    shop.receive("hang", "tea")
+    await eventually(lambda: shop.threads.busy() == ["charge-1"])
+    shop.clock.advance(5.0)
+    await eventually(lambda: shop.settled == ["ack", ""])
+    function.go.set()
+    await eventually(lambda: shop.settled == ["ack", "ack"])
+    assert shop.seen.of(HandlerStuck) == []
+    await shop.drained()
+
+
+async def test_a_stop_does_not_wait_for_a_thread_whose_message_is_settled() -> None:
+    function = Threaded()
+    shop = Shop(function, timeout=5.0)
+    shop.start()
+    shop.receive("hang")
+    await time_is_over(shop, for_all_that_began=1)
+    await shop.drained()
+    assert counts(shop.ledger) == {"delivered": 1, "dead_lettered": 1}
+    assert shop.threads.left_behind == 1
+    function.go.set()

@@ -89,7 +89,8 @@ class Works:
             policy=a_policy(plan.consumer),
         )
         self.processor = processor if claims is None else Once(claims, processor, self.settler, self.ledger)
-        self.handler = handler(called, threads=Threads("charge", 1), clock=self.clock)
+        self.threads = Threads("charge", plan.consumer.concurrency)
+        self.handler = handler(called, threads=self.threads, clock=self.clock)
 
     def _claims(self, store: Store | None) -> Claims | None:
         settings = self.plan.consumer.idempotency
