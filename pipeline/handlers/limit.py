@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.clock import Clock
 from pipeline.handlers.threads import NotStarted
-from pipeline.outcome import GIVEN_BACK, Outcome, TimedOut
+from pipeline.outcome import GIVEN_BACK, Failed, Outcome, TimedOut
 
 GRACE = 2.0  # seconds for a cancelled handler to put its own things in order
 
@@ -46,7 +46,7 @@ class TimeLimit:
         finally:
             self._running.pop(over, None)
         if task.done():  # maybe with the bell
-            return task.result()
+            return Failed(cancelled_itself()) if task.cancelled() else task.result()
         await self._end(task)
         return GIVEN_BACK if _given_back(task) else TimedOut(self.seconds)
 
@@ -78,6 +78,11 @@ class TimeLimit:
             self._logger.warning(
                 "the handler does not end although it was cancelled; it is left behind (%d now)", self.left_behind
             )
+
+
+def cancelled_itself() -> asyncio.CancelledError:
+    """How a handler has failed that was cancelled and not by us."""
+    return asyncio.CancelledError("the handler has cancelled the task that it runs in")
 
 
 async def end(task: asyncio.Task[Any], seconds: float, clock: Clock) -> bool:

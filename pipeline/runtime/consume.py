@@ -80,6 +80,8 @@ class ConsumerRun:
         """One task per slot. With `concurrency: 1` the order of the queue is kept. They stand in no task group, which
         would wait for ever for a handler that swallows its cancellation; `bug` hears of an exception of ours."""
 
+        self._processor.undisturbed = True
+
         def ended(slot: asyncio.Task[None]) -> None:
             if not slot.cancelled() and (error := slot.exception()) is not None:
                 bug(error)
@@ -107,6 +109,7 @@ class ConsumerRun:
 
     async def cut_off(self) -> int:
         """Time is up: cancel what still runs, give it back and name it. Returns how many handlers that were."""
+        self._processor.undisturbed = False
         cut = list(self._in_hand.values())
         for case in cut:
             self._emit(

@@ -44,6 +44,14 @@ class Once:
         finally:
             self._claims.let_go(case)
 
+    @property
+    def undisturbed(self) -> bool:
+        return self._processor.undisturbed
+
+    @undisturbed.setter
+    def undisturbed(self, so: bool) -> None:
+        self._processor.undisturbed = so
+
     def stop_waiting(self) -> None:
         """What waits here goes back to its queue, as what waits in the processor does."""
         self._stopping = True

@@ -11,10 +11,10 @@ from pipeline.clock import Clock
 from pipeline.errors import ChannelGone, PublishError, SettlementError
 from pipeline.events import AttemptDisbelieved, Event, MessageDone, MessageReceived, Notice, SettleTroubled
 from pipeline.failure.headers import COUNTED_IN, recall
-from pipeline.failure.verdict import ACKNOWLEDGE, HandleAgain, Policy, Verdict, decide, failure_of
+from pipeline.failure.verdict import ACKNOWLEDGE, HandleAgain, Policy, Verdict, decide, failure_of, final
 from pipeline.handlers.call import Handler, Output, ended_by
 from pipeline.handlers.context import Context, Publish
-from pipeline.handlers.limit import TimeLimit
+from pipeline.handlers.limit import GRACE, TimeLimit, cancelled_itself
 from pipeline.message import Message, Way
 from pipeline.outcome import DONE, GIVEN_BACK, Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
 from pipeline.runtime.begun import begun
@@ -71,6 +71,8 @@ class Processor:
         )
         self._verbose = verbose  # an event per message costs; it is made only where the log shows it
         self._warned = False
+        # While it is True nobody of ours cancels what runs here: a cancellation is the handler's own doing.
+        self.undisturbed = False
 
     async def process(self, case: Case, handler: Handler) -> None:
         """Raises nothing but a cancellation, after giving the delivery back."""
@@ -96,6 +98,8 @@ class Processor:
                 outputs.forget()
             if case.by_hand is not None:
                 case.by_hand.cancel()
+            if self.undisturbed and await self._failed_by_itself(case):
+                return
             await self._settler.abandon(case)
             raise
         except ChannelGone as gone:  # while its outputs waited for their confirms
@@ -144,6 +148,25 @@ class Processor:
             if outputs is not None:
                 outputs.forget()
             raise
+
+    async def _failed_by_itself(self, case: Case) -> bool:
+        """A handler has cancelled the task that it runs in, which is the slot's own: the message has failed, and the
+        slot goes on. False when that cannot be carried out: at the end of the process everything is cancelled."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        if case.begun:
+            return case.over
+        outcome = Failed(cancelled_itself())
+        verdict = self._decide(case, outcome)
+        if self._inline and isinstance(verdict, HandleAgain):  # the slot is not in a state to handle it again
+            verdict = final(failure_of(outcome), ack=self._consumer.ack, dead_letter=self._dead_letter)
+        try:
+            async with self._clock.deadline(GRACE):
+                await self._settler.settle(case, verdict)
+        except (TimeoutError, asyncio.CancelledError):
+            return False
+        return True
 
     def _begun(self, case: Case, handler: Handler, outputs: Outputs | None) -> Coroutine[Any, Any, Outcome]:
         message = case.delivery.message

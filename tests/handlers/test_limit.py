@@ -187,7 +187,7 @@ async def test_one_alarm_does_for_all_and_each_has_its_own_time() -> None:
     assert watch.clock.waiting == 0
 
 
-async def test_a_task_that_cancels_itself_has_ended() -> None:
+async def test_a_handler_that_cancels_itself_has_failed() -> None:
     watch, stage = Watch(), Stage()
 
     async def gives_up() -> None:
@@ -196,6 +196,6 @@ async def test_a_task_that_cancels_itself_has_ended() -> None:
         task.cancel()
         await asyncio.Event().wait()
 
-    running = watch.start(stage.run(gives_up))
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    outcome = await watch.start(stage.run(gives_up))
+    assert isinstance(outcome, Failed)
+    assert repr(outcome.error) == "CancelledError('the handler has cancelled the task that it runs in')"

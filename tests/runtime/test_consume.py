@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from pipeline.amqp.consume import Subscription
 from pipeline.errors import Reject
-from pipeline.events import ConsumerPaused, ConsumerResumed, HandlerAbandoned, HandlerFreed, HandlerStuck
+from pipeline.events import ConsumerPaused, ConsumerResumed, HandlerAbandoned, HandlerFreed, HandlerStuck, MessageFailed
 from pipeline.message import Message
 from pipeline.runtime.consume import PAUSE_AT, RESUME_AT, ConsumerRun
 from pipeline.runtime.turn import LONGEST, Turn
+from tests.models import a_retry
 from tests.runtime.stand_ins import NEVER, HandDelivery, counts, in_time, some_turns
 from tests.runtime.works import Works
 from tests.waiting import deadline, eventually
@@ -495,6 +496,51 @@ def test_the_numbers_add_up_whatever_happens(ack: str, concurrency: int, script:
     asyncio.run(play())
 
 
+# A handler that cancels the task it runs in
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+@pytest.mark.parametrize("ack", ["on_success", "manual", "none"])
+async def test_a_handler_that_cancels_itself_fails_its_message_and_the_slot_goes_on(
+    timeout: float | None, ack: str
+) -> None:
+    async def handler(message: Message) -> None:
+        if message.body == b"cancels":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.Event().wait()
+        if ack == "manual":
+            await message.ack()
+
+    shop = Shop(handler, timeout=timeout, ack=ack)
+    shop.start()
+    shop.receive("cancels", "tea", "cancels", "coffee")
+    await eventually(lambda: shop.run.in_hand == 0)
+    await shop.drained()
+    failed = "dropped" if ack == "none" else "dead_lettered"
+    assert counts(shop.ledger) == {"delivered": 4, "done": 2, failed: 2}
+    assert shop.bugs == []
+    assert {each.error for each in shop.seen.of(MessageFailed)} == {
+        "CancelledError: the handler has cancelled the task that it runs in"
+    }
+
+
+async def test_with_inline_retry_too_a_handler_that_cancels_itself_fails_its_message() -> None:
+    async def handler(message: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.Event().wait()
+
+    shop = Shop(handler, retry=a_retry(5.0, strategy="inline"))
+    shop.start()
+    shop.receive("tea", "coffee")
+    await eventually(lambda: shop.run.in_hand == 0)
+    await shop.drained()
+    assert counts(shop.ledger) == {"delivered": 2, "dead_lettered": 2}
+
+
 # Threads that do not end
 
 
@@ -557,7 +603,7 @@ async def test_with_no_slot_left_the_consumer_stands_still_and_others_get_what_w
     await eventually(lambda: shop.settled == ["ack", "ack", "nack", "nack"])
     assert shop.subscribed.wishes == ["pause"]
     assert [each.stuck for each in shop.seen.of(HandlerStuck)] == [1, 2]
-    assert function.begun == ["hang-1", "hang-2"]
+    assert sorted(function.begun) == ["hang-1", "hang-2"]
     # Until a thread ends
     function.go.set()
     await eventually(lambda: shop.subscribed.wishes == ["pause", "resume"])
