@@ -75,8 +75,8 @@ class RollCall:
         return found
 
     async def _counted(self, link: Link, queue: str) -> int | None:
-        """None where that is not known. It is asked on the one that consumes, since nobody else sees an exclusive queue,
-        and on one channel as long as that lasts, since the client keeps something of each."""
+        """None where that is not known. The connection that consumes is asked, since nobody else sees an exclusive
+        queue, and on one channel as long as it lasts, since the client keeps something of each."""
         generation = link.generation
         if generation is None:
             return None
