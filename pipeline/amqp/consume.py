@@ -34,6 +34,10 @@ _FIRST_PAUSE_IN_CONFLICT = 1.0
 _LONGEST_PAUSE = 60.0
 _HEALTHY = 60.0  # a consumer that lived that long begins with the shortest pause again
 _CANCEL_ANSWER = 5.0  # seconds
+_CANCELLED = (
+    "the broker cancelled it: its queue was deleted, or the queue's node went down, or (from RabbitMQ 4.3 on) a "
+    "message stayed unacknowledged for too long and comes again, which a `timeout` prevents"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,9 +335,10 @@ class _Intake:
             raise
 
     def _on_cancelled(self, frame: Basic.Cancel) -> None:
+        # The tag stays, to be cancelled before anything is consumed anew. RabbitMQ 4.3 also says so to a consumer that
+        # held a message for too long, and keeps it: it counts, and gets messages as soon as it settles one.
         if frame.consumer_tag == self.tag:
-            self.tag = None
-            self._end("the broker cancelled it: its queue was deleted, or the queue's node went down")
+            self._end(_CANCELLED)
 
     def _on_closed(self, closing: "asyncio.Future[object]") -> None:
         error = None if closing.cancelled() else closing.exception()

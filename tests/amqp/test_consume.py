@@ -16,11 +16,12 @@ from pipeline.amqp.fast.deliveries import FastDelivery
 from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.plain.delivery import PlainDelivery
 from pipeline.clock import Clock, FakeClock, SystemClock
+from pipeline.embedded import EmbeddedBroker
 from pipeline.errors import ChannelGone, SettlementError
 from pipeline.events import ConnectionLost, ConsumerInConflict, ConsumerInterrupted, ConsumerStarted
 from pipeline.message import Delivery
 from tests.amqp.parts import Recorder, broker_of, linked, queue, topology
-from tests.brokers import BrokerUnderTest
+from tests.brokers import BrokerUnderTest, EmbeddedUnderTest, RabbitMQUnderTest
 from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import deadline, eventually
@@ -226,7 +227,7 @@ async def test_a_deleted_queue_is_declared_and_consumed_again(broker: BrokerUnde
         async with broker.channel() as channel:
             await channel.queue_delete("q")
         interrupted = await recorder.first(ConsumerInterrupted)
-        assert interrupted.reason == "the broker cancelled it: its queue was deleted, or the queue's node went down"
+        assert interrupted.reason.startswith("the broker cancelled it: its queue was deleted, or the queue's node went")
         await eventually(lambda: len(recorder.of(ConsumerStarted)) == 2)
 
         await broker.publish("q", b"again")
@@ -248,17 +249,27 @@ async def test_what_was_in_hand_when_the_queue_was_deleted_can_still_be_settled(
         assert len(recorder.of(ConsumerInterrupted)) == 1
 
 
-async def test_a_consume_without_an_answer_costs_its_channel_and_nothing_else(
-    broker: BrokerUnderTest, proxy: Proxy
+@pytest.mark.parametrize("unanswered", ["basic.cancel", "basic.consume"])
+async def test_a_beginning_without_an_answer_costs_its_channel_and_nothing_else(
+    broker: BrokerUnderTest, proxy: Proxy, unanswered: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client closes the channel over it, and RabbitMQ ends the connection over what comes for a closed channel."""
 
     class Frozen(Inbox):
         async def _redeclare(self, generation: Generation) -> Any:
             differences = await super()._redeclare(generation)
-            if not recorder.of(ConsumerInterrupted)[1:]:
+            intake = self.subscription._intake
+            if recorder.of(ConsumerInterrupted)[1:] or intake is None:
+                return differences
+            if unanswered == "basic.cancel":
                 proxy.freeze()
+            else:
+                monkeypatch.setattr(intake.channel, "basic_cancel", partial(frozen_after, intake.channel.basic_cancel))
             return differences
+
+    async def frozen_after(step: Callable[..., Awaitable[object]], tag: str) -> None:
+        await step(tag)
+        proxy.freeze()
 
     recorder = Recorder()
     inbox = Frozen(recorder=recorder, clock=SystemClock())
@@ -267,10 +278,10 @@ async def test_a_consume_without_an_answer_costs_its_channel_and_nothing_else(
         generation = link.generation
         await broker.publish("q", b"1")
         (delivery,) = await inbox.first(1)
-        # Given a message in hand whose queue was deleted, and a broker that does not answer the next basic.consume
+        # Given a message in hand whose queue was deleted, and a broker that does not answer what comes then
         async with broker.channel() as channel:
             await channel.queue_delete("q")
-        await recorder.first(ConsumerInterrupted, lambda event: "no answer to basic.consume" in event.reason)
+        await recorder.first(ConsumerInterrupted, lambda event: f"no answer to {unanswered}" in event.reason)
 
         # When it is settled, then not over that channel
         with pytest.raises(ChannelGone):
@@ -359,6 +370,42 @@ async def test_the_brokers_consumer_timeout_names_the_key_to_write(rabbitmq: Pri
     finally:
         rabbitmq.set_consumer_timeout(1_800_000)
         rabbitmq.delete_vhost(vhost)
+
+
+@pytest.mark.parametrize("kind", ["embedded", "rabbitmq"])
+async def test_a_consumer_that_held_a_message_for_too_long_is_not_there_twice_afterwards(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    """RabbitMQ 4.3 says that it is cancelled, and keeps it."""
+    if kind == "embedded":
+        with EmbeddedBroker(rabbitmq_version="4.3") as embedded:
+            await held_for_too_long(EmbeddedUnderTest(embedded))
+        return
+    node: PrivateRabbitMQ = request.getfixturevalue("rabbitmq")
+    if node.version < (4, 3):
+        pytest.skip("RabbitMQ 4.3 only")
+    await held_for_too_long(RabbitMQUnderTest(node, node.add_vhost()))
+
+
+async def held_for_too_long(broker: BrokerUnderTest) -> None:
+    patient = queue("q", type="quorum", arguments={"x-queue-type": "quorum", "x-consumer-timeout": 500})
+    recorder = Recorder()
+    inbox = Inbox(recorder=recorder, clock=SystemClock(), wanted=topology(patient), prefetch=1)
+    async with linked(broker_of(broker.url), inbox.subscription, wanted=inbox.wanted, emit=recorder, purpose="consume"):
+        for body in (b"1", b"2"):
+            await broker.publish("q", body)
+        (held,) = await inbox.first(1)
+        interrupted = await recorder.first(ConsumerInterrupted)
+        assert "a message stayed unacknowledged for too long" in interrupted.reason
+        # Given that it comes again, to the new one
+        again = (await inbox.first(2))[1]
+        # When the late answer comes, then the old one does not take a second message beside it
+        await held.ack()
+        async with broker.channel() as channel:
+            found = await channel.declare_queue("q", passive=True)
+        assert (found.declaration_result.consumer_count, inbox.bodies) == (1, [b"1", b"1"])
+        await again.ack()
+        await (await inbox.first(3))[2].ack()
 
 
 # In conflict
