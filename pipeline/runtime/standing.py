@@ -135,6 +135,12 @@ class Standing:
                 self._consumers[name].set(_code("interrupted"), mask(reason))
             case events.ConsumerInConflict(consumer=name, reason=reason):
                 self._consumers[name].set(_code("conflict"), mask(reason))
+            case events.HandlerStuck(consumer=name, stuck=stuck, slots=slots) if stuck == slots:
+                self._consumers[name].set(_code("interrupted"), "every slot is taken by a thread that does not end")
+            case events.HandlerFreed(consumer=name, stuck=stuck, slots=slots) if stuck == slots - 1:
+                consumer = self._consumers[name]
+                if consumer.code != _code("conflict"):
+                    consumer.set(_code("registered"))
             case _:
                 pass
 

@@ -112,6 +112,23 @@ def test_what_the_broker_does_to_a_consumer_is_kept_with_its_reason(row: Row) ->
     assert (consumers(row)["charge"].state, consumers(row)["charge"].reason) == ("registered", "")
 
 
+def test_a_consumer_with_no_slot_left_is_not_registered_until_one_is_free(row: Row) -> None:
+    hear = listening(row)
+    hear(started("charge"))
+    hear(events.HandlerStuck(consumer="charge", message_id="m-1", stuck=1, slots=2))
+    assert consumers(row)["charge"].state == "registered"
+    hear(events.HandlerStuck(consumer="charge", message_id="m-2", stuck=2, slots=2))
+    assert consumers(row)["charge"].state == "interrupted"
+    assert consumers(row)["charge"].reason == "every slot is taken by a thread that does not end"
+    hear(events.HandlerFreed(consumer="charge", stuck=1, slots=2))
+    assert consumers(row)["charge"].state == "registered"
+    # One that is in conflict meanwhile stays so
+    hear(events.HandlerStuck(consumer="charge", message_id="m-3", stuck=2, slots=2))
+    hear(events.ConsumerInConflict(consumer="charge", queue="billing", reason="it is not there", next_attempt=1))
+    hear(events.HandlerFreed(consumer="charge", stuck=1, slots=2))
+    assert consumers(row)["charge"].state == "conflict"
+
+
 def test_a_consumer_that_pauses_itself_stays_paused_when_its_connection_comes_again(row: Row) -> None:
     hear = listening(row)
     for event in (connected("consume-none"), started("count"), events.ConsumerPaused(consumer="count", waiting=1000)):
