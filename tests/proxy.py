@@ -1,4 +1,4 @@
-"""A TCP line between a client and a broker that a test can cut, freeze, slow down or refuse.
+"""A TCP line between a client and a broker that a test can delay, throttle, freeze, cut, reset or refuse.
 It runs on a loop in a thread of its own, so that plain tests and other processes can use it.
 It knows bytes only; what travels in them is not its business."""
 
@@ -19,6 +19,7 @@ Direction = Literal["up", "down"]  # up: to the broker
 Tap = Callable[[int, bytes], None]
 
 CHUNK = 64 * 1024
+TICK = 0.05  # seconds between two pieces on a throttled line
 
 
 class Proxy:
@@ -37,6 +38,7 @@ class Proxy:
         self._lines: set[_Line] = set()
         self._flowing = asyncio.Event()
         self._delay = 0.0
+        self._rate: float | None = None
         self._left: dict[Direction, int] = {}
 
     @classmethod
@@ -96,8 +98,12 @@ class Proxy:
         self._do(self._open_listener())
 
     def delay(self, seconds: float) -> None:
-        """Hold every piece of data back for so long."""
+        """Hold every piece of data back for so long; 0 takes it back."""
         self._delay = seconds
+
+    def throttle(self, bytes_per_second: float | None) -> None:
+        """Let no more through than that, on each connection and in each direction; None takes it back."""
+        self._rate = bytes_per_second
 
     # On the loop
 
@@ -155,9 +161,21 @@ class Proxy:
                 part, more = self._allowed(data, direction)
                 if direction == "up" and self._tap is not None:
                     self._tap(line.number, part)
-                writer.write(part)
-                await writer.drain()
+                await self._pour(part, writer)
         await self._flowing.wait()  # a frozen line hides the end of its peer, too
+
+    async def _pour(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """The rate is asked for with each piece, so that a line that is let go hurries at once. The reader stops while
+        a piece waits: whoever sends faster meets a full socket, as behind a thin line."""
+        while data:
+            rate = self._rate
+            size = len(data) if rate is None else max(1, int(rate * TICK))
+            writer.write(data[:size])
+            await writer.drain()
+            data = data[size:]
+            if rate is not None:
+                await asyncio.sleep(size / rate)
+                await self._flowing.wait()
 
     def _allowed(self, data: bytes, direction: Direction) -> tuple[bytes, bool]:
         left = self._left.get(direction)

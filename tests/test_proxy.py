@@ -157,6 +157,46 @@ def test_a_delay_holds_every_piece_back(proxy: Proxy) -> None:
         assert receive(client, 1) == b"b"
 
 
+def test_a_throttled_line_lets_bytes_through_little_by_little(proxy: Proxy) -> None:
+    data = bytes(range(256)) * 100
+    with connect(proxy) as client:
+        proxy.throttle(2_000)
+        client.sendall(data)
+        client.settimeout(0.02)
+        with pytest.raises(TimeoutError):
+            receive(client, len(data))  # more than a second's worth
+        client.settimeout(deadline(5))
+        proxy.throttle(None)
+        client.sendall(b"end")
+        wait_until(lambda: client.recv(4096).endswith(b"end"), told="the rest, at once")
+
+
+def test_a_throttled_line_keeps_every_byte_in_order(proxy: Proxy) -> None:
+    data = bytes(range(256)) * 8
+    with connect(proxy) as client:
+        proxy.throttle(100_000)
+        client.sendall(data)
+        assert receive(client, len(data)) == data
+
+
+def test_a_throttled_line_can_be_frozen_and_cut(proxy: Proxy) -> None:
+    with connect(proxy) as client:
+        proxy.throttle(100)
+        client.sendall(bytes(4096))
+        assert client.recv(1) == b"\0"
+        proxy.freeze()
+        proxy.cut()
+        wait_until(lambda: client.recv(4096) == b"", told="the end of the connection")
+
+
+def test_a_delay_is_taken_back(proxy: Proxy) -> None:
+    proxy.delay(60)
+    proxy.delay(0)
+    with connect(proxy) as client:
+        client.sendall(b"soon")
+        assert receive(client, 4) == b"soon"
+
+
 def test_a_connection_ends_when_nobody_is_behind_the_line(echo_port: int) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
