@@ -50,6 +50,12 @@ class Command:
         return self._process.pid
 
     @property
+    def ended(self) -> bool:
+        """Whether it has ended, with all of its output read."""
+        with self._more:
+            return self._ended
+
+    @property
     def output(self) -> str:
         """Everything it has said so far."""
         with self._more:
