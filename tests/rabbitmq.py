@@ -175,6 +175,14 @@ class PrivateRabbitMQ:
         )
         return [Consumer(*row) for row in json.loads(rows)]
 
+    def list_channels(self, vhost: str) -> set[str]:
+        """The channels of all connections to `vhost`, by the names of their processes."""
+        rows = self.eval(
+            "rabbit_json:encode([list_to_binary(pid_to_list(Pid)) || Pid <- rabbit_channel:list_local(), "
+            f"rabbit_channel:info(Pid, [vhost]) =:= [{{vhost, {binary(vhost)}}}]])"
+        )
+        return set(json.loads(rows))
+
     def eval(self, expression: str) -> str:
         """What `rabbitmqctl eval` would say, in milliseconds."""
         return self._shell.eval(expression)

@@ -98,6 +98,10 @@ class Outlet(Protocol):
         leaves the message on its way. Raises as `Publisher.send` does, and `Suspicious`, then or at once."""
         ...
 
+    def retire(self) -> None:
+        """Nothing more will be sent: the channel is closed when nothing is in flight on it."""
+        ...
+
 
 def unroutable(outgoing: Outgoing, reason: str) -> Unroutable:
     return Unroutable(exchange=outgoing.exchange, routing_key=outgoing.routing_key, reason=reason)

@@ -23,6 +23,7 @@ __all__ = ["Outgoing", "Properties", "Publisher"]
 Destination = tuple[str, str]
 
 _LOOK_AT_BLOCKED = 0.25  # seconds
+_DOUBT_EVERY = 30.0  # seconds; a queue may be full for days, and the client keeps a little for each channel there was
 _MOST_SUSPECTS = 4_096  # more than are ever in flight; forgetting one costs another round of suspicion, no more
 
 
@@ -56,6 +57,7 @@ class Publisher:
         self._generation: Generation | None = None
         self._ready = asyncio.Event()
         self._suspects: set[str] = set()
+        self._doubted: dict[Destination, float] = {}
 
     @property
     def outstanding(self) -> int:
@@ -91,6 +93,18 @@ class Publisher:
             raise ValueError("a message is stamped with its message_id before it is sent")
         outlet = None if self._waiting else self._free_outlet(outgoing)  # not past those who wait
         return None if outlet is None else self._enter(outgoing, outlet)
+
+    def doubt(self, outgoing: Outgoing) -> None:
+        """For what was nacked again and again: the next message to this destination takes a new channel. In RabbitMQ
+        3.10 a channel that has once found a quorum queue without a leader nacks all that it gets for that queue, also
+        when there is a leader again, for as long as it is open. What is in flight still gets its answer."""
+        destination = self._destination(outgoing)
+        now = self._clock.now()
+        if now - self._doubted.get(destination, -_DOUBT_EVERY) < _DOUBT_EVERY:
+            return
+        if (outlet := self._outlets.pop(destination, None)) is not None:
+            self._doubted[destination] = now
+            outlet.retire()
 
     # Entering
 
@@ -249,6 +263,7 @@ class Publisher:
             self._ready.clear()
             self._generation = None
             self._outlets = {}
+            self._doubted = {}
 
     def _suspect(self, message_id: str) -> None:
         """The channel was closed over one of several messages: sent again, each travels alone, and the guilty one is

@@ -10,6 +10,7 @@ from pipeline.errors import ConnectionLost, Nacked, NotConnected
 
 _FIRST_PAUSE = 0.1  # seconds
 _LONGEST_PAUSE = 5.0
+_DOUBT_FROM = 1.5  # a pause as long as this comes after the fifth refusal
 _CONNECT_WAIT = 10.0  # how long one try waits for a connection before it is asked again whether it is worth it
 
 Troubled = Callable[[str, float], None]
@@ -40,6 +41,8 @@ async def until_confirmed(
             return
         except (Nacked, ConnectionLost, NotConnected) as error:
             begun, reason = None, str(error)
+            if isinstance(error, Nacked) and pause >= _DOUBT_FROM:
+                publisher.doubt(outgoing)
         if not worth_it():
             raise GaveUp(reason)
         wait = pause * random.uniform(0.5, 1.0)

@@ -221,6 +221,48 @@ async def test_a_full_queue_nacks(rabbitmq: PrivateRabbitMQ) -> None:
     rabbitmq.delete_vhost(vhost)
 
 
+async def test_a_destination_in_doubt_gets_another_channel_and_the_old_one_is_closed(rabbitmq: PrivateRabbitMQ) -> None:
+    vhost = rabbitmq.add_vhost()
+    full = queue("q", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    clock = FakeClock()
+    publisher = Publisher(clock=clock, emit=Recorder())
+    async with linked(broker_of(rabbitmq.url(vhost)), publisher, wanted=topology(full, queue("other"))):
+        await publisher.send(outgoing("q", message_id="1"), timeout=WAIT)
+        await publisher.send(outgoing("other", message_id="2"), timeout=WAIT)
+        before = rabbitmq.list_channels(vhost)
+        # When what is sent to a destination is refused again and again
+        publisher.doubt(outgoing("q", message_id="3"))
+        assert await results(publisher, outgoing("q", message_id="3")) == ["Nacked"]
+        # Then the next message to it has gone through a new channel, and the old one is closed
+        await eventually(lambda: len(rabbitmq.list_channels(vhost)) == len(before), told="as many channels as before")
+        after = rabbitmq.list_channels(vhost)
+        assert len(after - before) == 1
+        # And not again before some time has passed, however often it is refused
+        publisher.doubt(outgoing("q", message_id="4"))
+        assert await results(publisher, outgoing("q", message_id="4")) == ["Nacked"]
+        assert rabbitmq.list_channels(vhost) == after
+        clock.advance(30)
+        publisher.doubt(outgoing("q", message_id="5"))
+        assert await results(publisher, outgoing("q", message_id="5")) == ["Nacked"]
+        assert rabbitmq.list_channels(vhost) - after
+    rabbitmq.delete_vhost(vhost)
+
+
+async def test_what_is_in_flight_on_a_channel_in_doubt_still_gets_its_answer(
+    broker: BrokerUnderTest, proxy: Proxy
+) -> None:
+    async with publishing(proxy.url(broker.url), "q") as (publisher, _):
+        await publisher.send(outgoing("q", message_id="0"), timeout=WAIT)
+        proxy.freeze()
+        sending = asyncio.gather(*(publisher.send(outgoing("q", message_id=f"{n}"), timeout=WAIT) for n in range(1, 6)))
+        await eventually(lambda: publisher.outstanding == 5, told="five in flight")
+        publisher.doubt(outgoing("q", message_id="6"))
+        proxy.thaw()
+        await sending
+        await publisher.send(outgoing("q", message_id="6"), timeout=WAIT)
+        assert len(await broker.get_all("q")) == 7
+
+
 @pytest.mark.parametrize("value", [object(), 2**70, 1e300], ids=["an object", "too large", "no 32-bit float"])
 async def test_a_header_that_amqp_cannot_carry_is_refused_and_the_channel_lives(
     broker: BrokerUnderTest, value: object

@@ -34,6 +34,7 @@ class ScriptedPublisher(Publisher):
         self.answers = list(answers)
         self.sent: list[Outgoing] = []
         self.at_once = False  # whether `begin` takes messages
+        self.doubted: list[Outgoing] = []
         self.gate: asyncio.Event | None = None  # closed: nothing is answered until it is set
         self.journal = [] if journal is None else journal
 
@@ -56,6 +57,9 @@ class ScriptedPublisher(Publisher):
         if isinstance(answer, BaseException):
             raise answer
         self.journal.append(f"confirmed by {where}")
+
+    def doubt(self, outgoing: Outgoing) -> None:
+        self.doubted.append(outgoing)
 
     @property
     def ids(self) -> list[str | None]:

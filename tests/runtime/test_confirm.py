@@ -49,6 +49,18 @@ async def test_pauses_grow_from_short_to_bounded() -> None:
     assert all(2.5 <= pause <= 5 for pause in pauses[8:])
 
 
+@pytest.mark.parametrize(("refusals", "doubts"), [(4, 0), (5, 1), (7, 3)])
+async def test_what_is_refused_again_and_again_is_doubted(refusals: int, doubts: int) -> None:
+    """Not the message, which another try may mend, but the channel that it went through."""
+    publisher, _ = await confirmed([Nacked("full")] * refusals)
+    assert len(publisher.doubted) == doubts
+
+
+async def test_a_lost_connection_is_no_reason_to_doubt() -> None:
+    publisher, _ = await confirmed([ConnectionLost("reset")] * 7)
+    assert publisher.doubted == []
+
+
 @pytest.mark.parametrize(
     "refusal", [Unroutable(exchange="", routing_key="invoices"), PublishRefused("403"), ValueError("a bug of ours")]
 )

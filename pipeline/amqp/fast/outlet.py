@@ -37,7 +37,7 @@ class FastOutlet:
         self._number = channel.number
         self._switch = switch
         self._frame_max = channel.connection.connection_tune.frame_max
-        self._alone = alone
+        self._retired = alone
         self._answered = answered
         self._loop = asyncio.get_running_loop()
         self._in_flight: dict[int, _InFlight] = {}
@@ -96,6 +96,10 @@ class FastOutlet:
         else:
             self._write(octets)
         return answer
+
+    def retire(self) -> None:
+        self._retired = True
+        self._close_if_over()
 
     # To the broker
 
@@ -205,7 +209,11 @@ class FastOutlet:
 
     def _after_one(self, message_id: str, error: Exception | None) -> None:
         self._answered(message_id, error)
-        if self._alone and self._closing is None and not self.closed:
+        if self._retired:
+            self._close_if_over()
+
+    def _close_if_over(self) -> None:
+        if not self._in_flight and self._closing is None and not self.closed:
             self._closing = self._loop.create_task(self._close())
 
     async def _close(self) -> None:

@@ -22,7 +22,8 @@ class PlainOutlet:
 
     def __init__(self, channel: ClientChannel, *, alone: bool, answered: Answered) -> None:
         self._channel = channel
-        self._alone = alone
+        self._retired = alone
+        self._closing: asyncio.Task[None] | None = None
         self._answered = answered
         self._writing = asyncio.Lock()
         self._in_flight: dict[str, asyncio.Future[None] | None] = {}
@@ -63,6 +64,11 @@ class PlainOutlet:
         task.add_done_callback(partial(self._published, outgoing.message_id))
         return asyncio.shield(task)
 
+    def retire(self) -> None:
+        self._retired = True
+        if not self._in_flight:
+            self._closing = asyncio.create_task(self._close())
+
     async def _publish(self, outgoing: Outgoing) -> None:
         try:
             properties = self._properties(outgoing)
@@ -78,7 +84,7 @@ class PlainOutlet:
             raise self._meaning(error, outgoing) from None
         finally:
             self._put_down(outgoing.message_id)
-            if self._alone:
+            if self._retired and not self._in_flight:
                 await self._close()
 
     def _properties(self, outgoing: Outgoing) -> Basic.Properties:
