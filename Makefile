@@ -8,7 +8,7 @@ CODE := pipeline tests configs benchmarks
 APT := apt-get install -y --no-install-recommends rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install hello test lint format test-4.3 soak bench bench-embedded bench-handling bench-start-up build clean rabbitmq
+.PHONY: help install hello test lint format test-4.3 test-cluster soak bench bench-embedded bench-handling bench-start-up build clean rabbitmq
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,9 @@ format: .venv/.installed-dev ## let ruff put the code in order
 
 test-4.3: .venv/.installed-dev ## the tests again, with RabbitMQ 4.3 in the place of the installed one
 	@tests/rabbitmq_4_3.sh $(BIN)/pytest
+
+test-cluster: .venv/.installed-dev rabbitmq ## kill nodes of a cluster of three under a running pipeline
+	@$(BIN)/pytest -s --durations=0 tests/cluster/by_hand.py $(ARGS)
 
 soak: .venv/.installed-dev rabbitmq ## random faults for 20 minutes; SECONDS=60, ARGS="--seed 7"
 	@$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),1200) $(ARGS)

@@ -73,6 +73,11 @@ class PrivateRabbitMQ:
         return self._server.pid
 
     @property
+    def running(self) -> bool:
+        """Whether that process is alive."""
+        return self._server.poll() is None
+
+    @property
     def version(self) -> tuple[int, ...]:
         """Such as (3, 10, 8)."""
         return tuple(int(part) for part in self.eval("rabbit_misc:version()").strip('"').split("."))
