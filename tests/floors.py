@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 FLOORS = {
-    **dict.fromkeys(["message", "outcome", "codec", "problems", "errors", "events"], 0),
+    **dict.fromkeys(["message", "outcome", "codec", "problems", "errors", "events", "failpoints"], 0),
     **dict.fromkeys(["ledger", "clock", "imports", "secret", "web"], 0),
     **dict.fromkeys(["config", "failure"], 1),
     **dict.fromkeys(["amqp", "embedded"], 2),

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.errors import ConnectionLost, Nacked, NotConnected
+from pipeline.failpoints import ARMED, reach
 
 _FIRST_PAUSE = 0.1  # seconds
 _LONGEST_PAUSE = 5.0
@@ -36,8 +37,10 @@ async def until_confirmed(
     pause = _FIRST_PAUSE
     while True:
         try:
+            ARMED and reach("confirm.before_publish")
             # A coroutine less for what can go at once: 1.5 us of a message.
             await (begun or publisher.begin(outgoing) or publisher.send(outgoing, timeout=_CONNECT_WAIT))
+            ARMED and reach("confirm.after_confirm")
             return
         except (Nacked, ConnectionLost, NotConnected) as error:
             begun, reason = None, str(error)
@@ -47,5 +50,6 @@ async def until_confirmed(
             raise GaveUp(reason)
         wait = pause * random.uniform(0.5, 1.0)
         troubled(reason, wait)
+        ARMED and reach("confirm.before_next_try")
         await clock.sleep(wait)
         pause = min(pause * 2, _LONGEST_PAUSE)

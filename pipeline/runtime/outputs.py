@@ -9,6 +9,7 @@ from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Publish
 from pipeline.errors import ChannelGone, SettlementError
+from pipeline.failpoints import ARMED, reach
 from pipeline.message import Delivery, Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
 from pipeline.runtime.outgoing import Stamp, outgoing
@@ -99,7 +100,9 @@ class Outputs:
             out.routing_key = routing_key
         sending = self._begin(out)
         try:
+            ARMED and reach("outputs.before_published")
             await asyncio.shield(sending)
+            ARMED and reach("outputs.after_published")
         finally:
             if self._sending and sending.done():  # the handler has heard how it ended: the rest is its business
                 self._sending.discard(sending)
@@ -158,7 +161,9 @@ class Outputs:
         self._outlet.troubled(self._input.message, reason, pause)
 
     async def _some_confirmed(self, sending: set[asyncio.Task[None]], when: str) -> None:
+        ARMED and reach("outputs.before_confirms")
         done, _ = await asyncio.wait(sending, return_when=when)
+        ARMED and reach("outputs.after_confirms")
         sending -= done  # others may have been added meanwhile
         for task in done:
             task.result()

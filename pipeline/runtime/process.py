@@ -10,6 +10,7 @@ from pipeline.amqp.publish import Publisher
 from pipeline.clock import Clock
 from pipeline.errors import ChannelGone, PublishError, SettlementError
 from pipeline.events import AttemptDisbelieved, Event, MessageDone, MessageReceived, Notice, SettleTroubled
+from pipeline.failpoints import ARMED, reach
 from pipeline.failure.headers import COUNTED_IN, recall
 from pipeline.failure.verdict import ACKNOWLEDGE, HandleAgain, Policy, Verdict, decide, failure_of, final
 from pipeline.handlers.call import Handler, Output, ended_by
@@ -85,6 +86,7 @@ class Processor:
             # is why the steps stand here and not in a coroutine each.
             run = self._begun(case, handler, outputs)
             outcome = await run if self._limit is None else await self._limit.within(run)
+            ARMED and reach("settle.after_handler")
             if outcome is not DONE or outputs is not None or self._manual:
                 outcome = await self._concluded(case, outcome, outputs)
                 if self._inline and outcome is not DONE:
@@ -135,6 +137,7 @@ class Processor:
         """False when the pipeline stops, or its channel ends, which leaves no sense in waiting: it comes again."""
         end = self._clock.now() + duration
         while (left := end - self._clock.now()) > 0 and not self._stopping and case.delivery.alive:
+            ARMED and reach("inline.before_pause")
             await self._clock.sleep(min(left, _LOOK_EVERY))
         return not self._stopping and case.delivery.alive
 
@@ -143,6 +146,7 @@ class Processor:
         try:
             run = self._begun(case, handler, outputs)
             outcome = await run if self._limit is None else await self._limit.within(run)
+            ARMED and reach("inline.after_handler")
             return await self._concluded(case, outcome, outputs)
         except BaseException:  # it was cancelled, or its channel has ended
             if outputs is not None:
@@ -209,11 +213,13 @@ class Processor:
         who has settled it before."""
         if isinstance(outcome, Done) and outcome.value is not None:
             try:
+                ARMED and reach("by_hand.before_output")
                 await self._output(outputs)(outcome.value)
             except BaseException as error:
                 outcome = ended_by(error)
         if case.by_hand is not None:
             # The handler may have been cut off while it waited for its own settling, which goes on.
+            ARMED and reach("by_hand.before_end")
             await asyncio.wait({case.by_hand})
         if case.begun or not isinstance(outcome, Done):
             return outcome
@@ -248,7 +254,9 @@ class Processor:
         case.by_hand = begun(step) if way == "ack" else asyncio.create_task(step)
         if case.by_hand is not None:
             case.by_hand.add_done_callback(told)
+            ARMED and reach("by_hand.before_settled")
             await asyncio.shield(case.by_hand)
+            ARMED and reach("by_hand.after_settled")
 
     async def _carry_out(self, case: Case, outputs: Outputs | None, way: Way, argument: str | float | None) -> None:
         match way:

@@ -12,6 +12,7 @@ from pipeline.clock import Clock
 from pipeline.config.model import wait_queue
 from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable, Unwritable
 from pipeline.events import Event, MessageFailed, MessageRetried, RedeliveryExpected, SettleTroubled
+from pipeline.failpoints import ARMED, reach
 from pipeline.failure.headers import dead_letter_copy, wait_copy, without_user_headers
 from pipeline.failure.verdict import (
     ACKNOWLEDGE,
@@ -92,7 +93,9 @@ class Settler:
         case.begun = True
         try:
             if verdict is ACKNOWLEDGE and self._plainly:  # nearly always, and so without a coroutine between
+                ARMED and reach("settle.before_ack")
                 await case.delivery.ack()
+                ARMED and reach("settle.after_ack")
                 self._ledger.done()
             else:
                 await self._carry_out(case, verdict)
@@ -111,7 +114,9 @@ class Settler:
             self._tell(case.message, _GIVEN_UP, "it is DROPPED", dropped=True)
             return
         try:
+            ARMED and reach("settle.before_abandon")
             await case.delivery.nack()
+            ARMED and reach("settle.after_abandon")
             self._ledger.returned()
         except (ChannelGone, SettlementError):  # the second: an ack was on its way when time was up
             self._ledger.redelivery_expected()
@@ -125,8 +130,10 @@ class Settler:
         match verdict:
             case Acknowledge():
                 if self._remember is not None:
+                    ARMED and reach("settle.before_remembered")
                     await self._remember(case)
                 if acknowledged:
+                    ARMED and reach("settle.after_remembered")
                     await delivery.ack()
                 self._ledger.done()
             case HandleAgain(failure, after):
@@ -135,12 +142,15 @@ class Settler:
                 await self._dead_letter(case, failure)
             case Drop(failure):
                 if acknowledged:
+                    ARMED and reach("settle.before_drop")
                     await delivery.ack()
                 self._ledger.dropped()
                 self._tell(case.message, failure, "it is DROPPED", dropped=True)
             case GiveBack():
                 if acknowledged:
+                    ARMED and reach("settle.before_give_back")
                     await delivery.nack()
+                    ARMED and reach("settle.after_give_back")
                     self._ledger.returned()
                 else:
                     self._ledger.dropped()
@@ -152,6 +162,7 @@ class Settler:
         """On the broker, in a queue for this delay or, with `strategy: native`, in its own."""
         retry = self._plan.consumer.retry
         if retry is not None and retry.strategy == "native":
+            ARMED and reach("settle.before_native_retry")
             await case.delivery.reject(requeue=True)  # as a failure: the broker counts it, and waits the longer
         else:
             copy = self._copy(wait_copy, case, failure)
@@ -165,7 +176,9 @@ class Settler:
             if not safe:
                 await self._give_back_failed(case)
                 return
+            ARMED and reach("settle.after_wait_confirm")
             await case.delivery.ack()
+            ARMED and reach("settle.after_wait_ack")
         self._ledger.retried()
         self.tell_again(case.message, failure, after)
 
@@ -182,7 +195,9 @@ class Settler:
             self._trouble(case.message, f"{error}; its own headers are left out of the copy", 0.0)
             safe = await self._confirmed(case, _to(target, without_user_headers(copy)), stripped=True)
         if safe:
+            ARMED and reach("settle.after_confirm")
             await case.delivery.ack()
+            ARMED and reach("settle.after_copy_ack")
             self._ledger.dead_lettered()
             self._tell(case.message, failure, f'it is copied to dead-letter queue "{target}"', dropped=False)
         else:
@@ -203,6 +218,7 @@ class Settler:
         return copy
 
     async def _give_back_failed(self, case: Case) -> None:
+        ARMED and reach("settle.before_reject")
         await case.delivery.reject(requeue=True)
         self._ledger.returned()
 
@@ -217,6 +233,7 @@ class Settler:
         declared_again = False
         while worth_it():
             try:
+                ARMED and reach("settle.before_copy")
                 await until_confirmed(
                     self._publisher,
                     outgoing,
@@ -231,7 +248,9 @@ class Settler:
                 reason = str(error)
                 if not declared_again:  # somebody deleted the dead-letter queue, or the wait queue
                     with suppress(ConnectionLost):
+                        ARMED and reach("settle.before_declare_again")
                         await self._declare_again()
+                        ARMED and reach("settle.after_declare_again")
                         declared_again = True
                         continue
             except PublishRefused as error:
@@ -239,6 +258,7 @@ class Settler:
                     raise
                 reason = str(error)
             self._trouble(case.message, reason, _REFUSED_PAUSE)
+            ARMED and reach("settle.before_next_try")
             await self._clock.sleep(_REFUSED_PAUSE)
         if not case.delivery.alive:
             raise ChannelGone("the channel ended while a copy waited for its confirm")

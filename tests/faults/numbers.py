@@ -1,10 +1,13 @@
 """The pipeline that fault tests run, and where its numbers are afterwards: its handler writes down each number that it
 has handled, and refuses some for good. What must come out is `ledger`'s."""
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import aio_pika
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity
 
 from tests.faults.ledger import Sight, Where
 from tests.waiting import deadline, wait_until
@@ -50,14 +53,24 @@ def in_the_middle(folder: Path, at: int = 20) -> None:
     wait_until(lambda: len(handled(folder)) >= at, 20, told=f"{at} handled messages")
 
 
-async def sights(url: str, folder: Path, queue: str = "tasks") -> list[Sight]:
-    """Every place where a number is while nobody consumes. What lies in the queues stays there: nothing is
-    acknowledged, so the end of the connection puts all of it back, marked as redelivered from then on."""
+async def sights(url: str, folder: Path, *queues: str) -> list[Sight]:
+    """Every place where a number is while nobody consumes: handled, in one of these queues (default: tasks), or in the
+    dead-letter queue of one. What lies there stays there: nothing is acknowledged, so the end of the connection puts
+    all of it back, marked as redelivered from then on."""
     found = handled(folder)
-    places: tuple[tuple[Where, str], ...] = (("queued", queue), ("dead-lettered", f"{queue}.dlq"))
     async with await aio_pika.connect(url, timeout=deadline(10)) as connection:
-        for where, name in places:
-            source = await (await connection.channel()).get_queue(name)
-            while (message := await source.get(fail=False, timeout=deadline(10))) is not None:
-                found.append(Sight(number=int(message.body), where=where, redelivered=bool(message.redelivered)))
+        for queue in queues or ("tasks",):
+            places: tuple[tuple[Where, str], ...] = (("queued", queue), ("dead-lettered", f"{queue}.dlq"))
+            for where, name in places:
+                for message in await _messages(connection, name):
+                    found.append(Sight(number=int(message.body), where=where, redelivered=bool(message.redelivered)))
     return found
+
+
+async def _messages(connection: AbstractConnection, name: str) -> list[AbstractIncomingMessage]:
+    taken: list[AbstractIncomingMessage] = []
+    with contextlib.suppress(ChannelNotFoundEntity):  # not every queue has a dead-letter queue
+        source = await (await connection.channel()).get_queue(name)
+        while (message := await source.get(fail=False, timeout=deadline(10))) is not None:
+            taken.append(message)
+    return taken
