@@ -22,6 +22,7 @@ from pipeline.config.load import Text, load
 from pipeline.config.schema import load_schema
 from pipeline.embedded import NOT_DONE
 from pipeline.embedded.__main__ import PASSWORD_VARIABLE
+from pipeline.failpoints import ONCE_VARIABLE, VARIABLE
 from pipeline.problems import Problem
 from tests.command import Commands
 
@@ -216,7 +217,12 @@ def test_the_command_line_page_has_all_options_variables_and_statuses() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_variables_and_statuses_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    known = {PASSWORD_VARIABLE, *re.findall(r"\bPIPERUN_[A-Z_]+\b", COMMAND_LINE.read_text(encoding="utf-8"))}
+    known = {
+        PASSWORD_VARIABLE,
+        VARIABLE,
+        ONCE_VARIABLE,
+        *re.findall(r"\bPIPERUN_[A-Z_]+\b", COMMAND_LINE.read_text(encoding="utf-8")),
+    }
     assert set(re.findall(r"\bPIPERUN_[A-Z_]+\b", text)) <= known
     named = re.findall(r"(?:status|statuses|код возврата —|кодом возврата) (\d+)\b", text)
     assert {int(status) for status in named} - {0} <= STATUSES
@@ -255,7 +261,13 @@ def test_what_the_embedded_broker_lacks_is_said() -> None:
     assert said.splitlines() == [f"- {each}" for each in NOT_DONE]
 
 
-# The tutorial's table
+# Tables of tests
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text(encoding="utf-8")):
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True, kw_only=True)
