@@ -148,6 +148,7 @@ async def test_a_queue_that_comes_back_otherwise_hurts_its_own_consumer_only(
 async def test_workers_that_are_killed(broker: BrokerUnderTest, run_piperun: Commands, steps: Path) -> None:
     text = FILE.replace("until: idle", "until: idle, workers: 2")
     command = run_piperun(text, env={"AMQP_URL": broker.url})
+    command.wait_for_line("worker.2 pipeline: .*ready with")  # one that dies while it starts ends the run
     in_the_middle(steps)
     pids = [int(found[1]) for line in command.lines if (found := re.search(r"started as process (\d+)", line))]
     os.kill(pids[1], signal.SIGKILL)
