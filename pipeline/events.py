@@ -4,50 +4,44 @@ line, a number, a state of health) is not known here."""
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
+from pipeline.values import Frozen
 
-@dataclass(frozen=True, kw_only=True)
-class Connected:
+
+class Connected(Frozen, frozen=True, kw_only=True):
     link: str
     address: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConnectFailed:
+class ConnectFailed(Frozen, frozen=True, kw_only=True):
     link: str
     reason: str
     next_attempt: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConnectionLost:
+class ConnectionLost(Frozen, frozen=True, kw_only=True):
     link: str
     reason: str
     next_attempt: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Blocked:
+class Blocked(Frozen, frozen=True, kw_only=True):
     """The broker reads nothing from this connection: an alarm (connection.blocked)."""
 
     link: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unblocked:
+class Unblocked(Frozen, frozen=True, kw_only=True):
     link: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsumerStarted:
+class ConsumerStarted(Frozen, frozen=True, kw_only=True):
     consumer: str
     queue: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsumerInterrupted:
+class ConsumerInterrupted(Frozen, frozen=True, kw_only=True):
     """The broker ended this consumer or its channel; it is started again after `next_attempt` seconds."""
 
     consumer: str
@@ -56,8 +50,7 @@ class ConsumerInterrupted:
     next_attempt: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsumerInConflict:
+class ConsumerInConflict(Frozen, frozen=True, kw_only=True):
     """Its queue cannot be declared or consumed as the file says; tried again after `next_attempt` seconds."""
 
     consumer: str
@@ -66,22 +59,19 @@ class ConsumerInConflict:
     next_attempt: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsumerPaused:
+class ConsumerPaused(Frozen, frozen=True, kw_only=True):
     """With `ack: none`: so many messages wait in this process that no more are asked for."""
 
     consumer: str
     waiting: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsumerResumed:
+class ConsumerResumed(Frozen, frozen=True, kw_only=True):
     consumer: str
     waiting: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class TopologyConflict:
+class TopologyConflict(Frozen, frozen=True, kw_only=True):
     """An object could not be declared after the first start; what depends on it waits. `subject` is the object where
     it is known, such as `queue.billing`."""
 
@@ -89,8 +79,7 @@ class TopologyConflict:
     subject: str = "broker"
 
 
-@dataclass(frozen=True, kw_only=True)
-class MessageDone:
+class MessageDone(Frozen, frozen=True, kw_only=True):
     consumer: str
     message_id: str | None
     redelivered: bool
@@ -98,8 +87,7 @@ class MessageDone:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class MessageReceived:
+class MessageReceived(Frozen, frozen=True, kw_only=True):
     consumer: str
     message_id: str | None
     redelivered: bool
@@ -107,8 +95,7 @@ class MessageReceived:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class MessageFailed:
+class MessageFailed(Frozen, frozen=True, kw_only=True):
     """A handler failed and the message stays safe: `fate` says what happens to it next."""
 
     consumer: str
@@ -121,8 +108,7 @@ class MessageFailed:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class MessageRetried:
+class MessageRetried(Frozen, frozen=True, kw_only=True):
     """A handler failed and the message is handled again after `after` seconds: this was `attempt` of `attempts`."""
 
     consumer: str
@@ -135,8 +121,7 @@ class MessageRetried:
     body: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttemptDisbelieved:
+class AttemptDisbelieved(Frozen, frozen=True, kw_only=True):
     """The header that counts a message's attempts says what cannot be true; it is handled as if for the first time."""
 
     consumer: str
@@ -144,8 +129,7 @@ class AttemptDisbelieved:
     said: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class DuplicateSkipped:
+class DuplicateSkipped(Frozen, frozen=True, kw_only=True):
     """Its key is done: it is acknowledged without being handled."""
 
     consumer: str
@@ -153,8 +137,7 @@ class DuplicateSkipped:
     key: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class DuplicateHeld:
+class DuplicateHeld(Frozen, frozen=True, kw_only=True):
     """Another message with its key is being handled, here or in another process: this one waits for how that ends."""
 
     consumer: str
@@ -162,8 +145,7 @@ class DuplicateHeld:
     key: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class SettleTroubled:
+class SettleTroubled(Frozen, frozen=True, kw_only=True):
     """A copy could not be confirmed, or a key not be read or kept; the message is held, and it is tried again after
     `next_attempt` seconds."""
 
@@ -173,21 +155,18 @@ class SettleTroubled:
     next_attempt: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class RedeliveryExpected:
+class RedeliveryExpected(Frozen, frozen=True, kw_only=True):
     """The channel ended before a message was settled: the broker delivers it again."""
 
     consumer: str
     message_id: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProducerStarted:
+class ProducerStarted(Frozen, frozen=True, kw_only=True):
     producer: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProducerProgress:
+class ProducerProgress(Frozen, frozen=True, kw_only=True):
     """For a progress bar; emitted only where somebody looks at one."""
 
     producer: str
@@ -196,20 +175,17 @@ class ProducerProgress:
     unit: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProducerFinished:
+class ProducerFinished(Frozen, frozen=True, kw_only=True):
     producer: str
     confirmed: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProducerFailed:
+class ProducerFailed(Frozen, frozen=True, kw_only=True):
     producer: str
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublishTroubled:
+class PublishTroubled(Frozen, frozen=True, kw_only=True):
     """An item could not be confirmed yet and is sent again, under the same message id."""
 
     producer: str
@@ -217,8 +193,7 @@ class PublishTroubled:
     next_attempt: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Notice:
+class Notice(Frozen, frozen=True, kw_only=True):
     """Something a person should know that has no other consequence."""
 
     subject: str
@@ -226,8 +201,7 @@ class Notice:
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoopBlocked:
+class LoopBlocked(Frozen, frozen=True, kw_only=True):
     """The event loop has not turned for so long. `subject` is whose code runs there, such as `consumer.charge`, or
     `pipeline` where that is not known; `frames` is where, the innermost last."""
 
@@ -236,29 +210,25 @@ class LoopBlocked:
     frames: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoopTurnsAgain:
+class LoopTurnsAgain(Frozen, frozen=True, kw_only=True):
     """Comes after `LoopBlocked`; `seconds` is how long it was in all."""
 
     subject: str
     seconds: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ready:
+class Ready(Frozen, frozen=True, kw_only=True):
     pipelines: tuple[str, ...]
     consumers: int
     producers: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Stopping:
+class Stopping(Frozen, frozen=True, kw_only=True):
     reason: str
     shutdown_timeout: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class HandlerAbandoned:
+class HandlerAbandoned(Frozen, frozen=True, kw_only=True):
     """At the end of `shutdown_timeout` this handler still ran; its message was given back, or is gone."""
 
     consumer: str
@@ -267,8 +237,7 @@ class HandlerAbandoned:
     dropped: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class HandlerStuck:
+class HandlerStuck(Frozen, frozen=True, kw_only=True):
     """The time of this message was over, and its thread does not end: it keeps its slot, as `stuck` of `slots` do."""
 
     consumer: str
@@ -277,8 +246,7 @@ class HandlerStuck:
     slots: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class HandlerFreed:
+class HandlerFreed(Frozen, frozen=True, kw_only=True):
     """Such a thread has ended at last, and its slot handles messages again."""
 
     consumer: str
@@ -286,22 +254,19 @@ class HandlerFreed:
     slots: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unconfirmed:
+class Unconfirmed(Frozen, frozen=True, kw_only=True):
     """At the end of `shutdown_timeout` this publish had no answer: it may have arrived, a duplicate is possible."""
 
     producer: str
     message_id: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerStarted:
+class WorkerStarted(Frozen, frozen=True, kw_only=True):
     worker: int
     pid: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerDied:
+class WorkerDied(Frozen, frozen=True, kw_only=True):
     worker: int
     pid: int
     cause: str
@@ -310,8 +275,7 @@ class WorkerDied:
     next_start: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeathsCounted:
+class DeathsCounted(Frozen, frozen=True, kw_only=True):
     """A worker died with messages of one consumer in hand that have the same number of deaths now. `message_ids` are
     the first few; None: without id."""
 
@@ -323,8 +287,7 @@ class DeathsCounted:
     crash_limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class HandledAlone:
+class HandledAlone(Frozen, frozen=True, kw_only=True):
     """A message that was in hand when a worker died: nothing else is begun in this process until it has ended."""
 
     consumer: str
@@ -333,8 +296,7 @@ class HandledAlone:
     crash_limit: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Summary:
+class Summary(Frozen, frozen=True, kw_only=True):
     """The last line of a run: what became of everything."""
 
     seconds: float

@@ -3,60 +3,53 @@ What is done about it (`failure.verdict`) and by whom (`runtime.settle`) is not 
 
 import re
 import sys
-from dataclasses import dataclass
 from datetime import timedelta
 
 from pipeline.errors import Reject, Retry
+from pipeline.values import Frozen
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Frozen, frozen=True):
     """The handler came to its end. `value` is what it returned, if anything, and not sent on yet."""
 
     value: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class RetryAsked:
+class RetryAsked(Frozen, frozen=True):
     """The handler wants the message again, after `after` seconds where it said so."""
 
     after: float | None
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Frozen, frozen=True):
     """The handler says that this message can never succeed."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Undecodable:
+class Undecodable(Frozen, frozen=True):
     """The body could not be read or does not fit the handler's annotation; the handler was not called."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Frozen, frozen=True):
     """The handler raised."""
 
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True)
-class TimedOut:
+class TimedOut(Frozen, frozen=True):
     """The handler did not end within the consumer's `timeout`, in seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class GivenBack:
+class GivenBack(Frozen, frozen=True):
     """The pipeline is stopping and the message was not handled to its end: nobody's fault."""
 
 

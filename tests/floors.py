@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 FLOORS = {
     **dict.fromkeys(["message", "outcome", "codec", "problems", "errors", "events", "failpoints"], 0),
-    **dict.fromkeys(["ledger", "clock", "imports", "secret", "web"], 0),
+    **dict.fromkeys(["ledger", "clock", "imports", "secret", "values", "web"], 0),
     **dict.fromkeys(["config", "failure"], 1),
     **dict.fromkeys(["amqp", "embedded"], 2),
     **dict.fromkeys(["sources", "handlers", "idempotency", "observe"], 3),
@@ -27,7 +27,7 @@ LIBRARIES = {
     "pamqp": ["amqp/", "embedded/wire/frames.py"],
     "yaml": ["config/text.py"],
     "jsonschema": ["config/validate.py"],
-    "msgspec": ["codec.py"],
+    "msgspec": ["codec.py", "values.py"],
     "pydantic": ["codec.py"],
     "uvicorn": ["web.py"],
     "starlette": ["web.py", "sources/http.py", "observe/pages.py"],

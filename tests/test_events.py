@@ -2,10 +2,10 @@
 
 import logging
 import threading
-from dataclasses import is_dataclass
 from typing import get_args
 
 import pytest
+from msgspec import Struct
 
 from pipeline.events import Blocked, Event, Events, Unblocked
 from tests.waiting import deadline
@@ -66,5 +66,5 @@ def test_threads_are_heard_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
 def test_every_event_is_a_value(kind: type[object]) -> None:
-    assert is_dataclass(kind)
-    assert vars(kind)["__dataclass_params__"].frozen
+    assert issubclass(kind, Struct)
+    assert kind.__struct_config__.frozen

@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal, cast
 
@@ -26,6 +25,7 @@ from pipeline.config.model import Arguments
 from pipeline.errors import ChannelGone, ConnectionLost
 from pipeline.events import ConsumerInConflict, ConsumerInterrupted, ConsumerStarted, Event
 from pipeline.message import Delivery
+from pipeline.values import Frozen
 
 State = Literal["starting", "consuming", "paused", "conflict", "interrupted", "cancelled"]
 
@@ -40,8 +40,7 @@ _CANCELLED = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Trouble:
+class _Trouble(Frozen, frozen=True, kw_only=True):
     """Why this consumer does not consume. `conflict`: its queue is not as the file says, or not ours to consume."""
 
     reason: str

@@ -3,10 +3,10 @@ a difference with both values comes out. Asking the broker is `declare`'s."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.config.model import Arguments, Exchange, Queue, Value
+from pipeline.values import Frozen, replace
 
 Kind = Literal["exchange", "queue"]
 
@@ -17,8 +17,7 @@ _VALUE = re.compile(r"(?:the value )?'(.*?)'(?: of type '(\w+)')?", re.DOTALL)
 _WHOLE_NUMBERS = {"byte", "signedbyte", "unsignedbyte", "short", "unsignedshort", "signedint", "unsignedint", "long"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
+class Difference(Frozen, frozen=True, kw_only=True):
     """One thing that is not on the broker as the file says. `sentence` tells a person all of it; `attribute`, `wanted`
     and `found` are there where the broker named one. `forbidden`: a right is missing, and not the object's fault."""
 
@@ -32,8 +31,7 @@ class Difference:
     forbidden: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wish:
+class Wish(Frozen, frozen=True, kw_only=True):
     """An exchange or a queue with everything that a declaration compares."""
 
     kind: Kind

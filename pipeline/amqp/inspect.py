@@ -2,7 +2,6 @@
 consumes. What the file wants of them is not known here."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from aiormq.abc import AbstractChannel as ClientChannel
@@ -10,18 +9,17 @@ from aiormq.abc import AbstractChannel as ClientChannel
 from pipeline.amqp.faults import Refused
 from pipeline.amqp.generation import Generation
 from pipeline.amqp.scratch import Scratch
+from pipeline.values import Frozen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Depth:
+class Depth(Frozen, frozen=True, kw_only=True):
     """`ready` messages wait in the queue; those that are unacknowledged do not count."""
 
     ready: int
     consumers: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unseen:
+class Unseen(Frozen, frozen=True, kw_only=True):
     """A look that was refused. `code` is the broker's: 404 not there, 405 of another connection, 403 no right to look;
     0 for a name that cannot be asked for."""
 
@@ -29,8 +27,7 @@ class Unseen:
     text: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
+class Server(Frozen, frozen=True, kw_only=True):
     """What the broker says of itself when a connection opens; empty where it says nothing."""
 
     product: str

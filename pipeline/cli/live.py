@@ -3,7 +3,6 @@ they do there is not known here."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import typer
 
@@ -15,6 +14,7 @@ from pipeline.config.model import Pipeline
 from pipeline.errors import BrokerError, UsageError, innermost
 from pipeline.observe.logs import set_up_logging
 from pipeline.secret import Masker
+from pipeline.values import replace
 
 
 def pipeline_of(file: str, broker: str | None) -> Pipeline:

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +29,7 @@ from pipeline.observe.logs import LogLines, set_up_logging
 from pipeline.problems import Problem
 from pipeline.runtime.plan import check_names
 from pipeline.secret import Masker
+from pipeline.values import replace
 
 if TYPE_CHECKING:
     from pipeline.runtime.run import End

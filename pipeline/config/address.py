@@ -2,13 +2,13 @@
 Pure: knows nothing of files and places, and never repeats a password."""
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from pipeline.config.model import Address
 from pipeline.problems import did_you_mean
 from pipeline.secret import Secret
+from pipeline.values import Frozen
 
 DEFAULT_PORTS: dict[Literal["amqp", "amqps"], int] = {"amqp": 5672, "amqps": 5671}
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
@@ -33,8 +33,7 @@ _PORT = "a port is a number from 1 to 65535"
 _ENCODE = "special characters in a user name or password are percent-encoded: / is %2F, # is %23, @ is %40"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Url:
+class Url(Frozen, frozen=True, kw_only=True):
     """A good URL. `heartbeat` is the option of that name, in seconds; `password_given` is false for guest's."""
 
     address: Address
@@ -42,8 +41,7 @@ class Url:
     password_given: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class BadUrl:
+class BadUrl(Frozen, frozen=True, kw_only=True):
     word: str
     sentence: str
     hint: str | None = None

@@ -2,7 +2,6 @@
 Also the names of all arguments that RabbitMQ knows. The rest of the file is not its business."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from pipeline.config import retries
@@ -10,6 +9,7 @@ from pipeline.config.model import QueueType, Value
 from pipeline.config.nodes import Plain
 from pipeline.config.settings import Settings
 from pipeline.config.units import milliseconds, size
+from pipeline.values import Frozen
 
 # Above the broker's own default of 20: before 4.3 every return counts, also of innocents during a restart.
 FUSE = 50
@@ -21,8 +21,7 @@ ALL_TYPES: tuple[QueueType, ...] = ("classic", "quorum", "stream")
 _QUEUES: tuple[QueueType, ...] = ("classic", "quorum")
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstClass:
+class FirstClass(Frozen, frozen=True, kw_only=True):
     """A key, its argument, and the queue types that take it."""
 
     argument: str

@@ -3,7 +3,6 @@ Says which values are secret. Of the schema it asks one thing: which types a pla
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 
 from pipeline.config.document import Document
@@ -14,6 +13,7 @@ from pipeline.config.schema import Schema, child, load_schema, types
 from pipeline.config.text import scalar
 from pipeline.problems import Place
 from pipeline.secret import Secret
+from pipeline.values import Frozen, replace
 
 MOST_BYTES = 64 * 1024  # of a file that a value comes from
 
@@ -37,8 +37,7 @@ def interpolate(root: MapNode, document: Document, environment: Mapping[str, str
     return replace(root, entries=entries)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Reader:
+class _Reader(Frozen, frozen=True, kw_only=True):
     document: Document
     environment: Mapping[str, str]
     report: Report

@@ -3,7 +3,6 @@ The details of a step are the step's; problems come back as values, and nothing 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +34,20 @@ from pipeline.config.settings import Settings
 from pipeline.config.text import read
 from pipeline.config.validate import validate
 from pipeline.problems import Place, Problem, closest
+from pipeline.values import Frozen, replace
 
 COMMAND_LINE = "--broker"
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Text:
+class Text(Frozen, frozen=True, kw_only=True):
     """A file by the path the user wrote; `text` where somebody else has read it already."""
 
     path: str
     text: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Overrides:
+class Overrides(Frozen, frozen=True, kw_only=True):
     """What the command line says instead of the files."""
 
     broker_url: str | None = None
@@ -65,8 +63,7 @@ class Overrides:
         return {key: value for key, value in told.items() if value is not None}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
+class Reference(Frozen, frozen=True, kw_only=True):
     """Python code as the file names it, by its path; importing it is somebody else's step."""
 
     owner: str  # as a sentence calls it: consumer "charge"
@@ -92,8 +89,7 @@ class Reference:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
+class Loaded(Frozen, frozen=True, kw_only=True):
     """`pipelines` are complete only if no problem is an error. `texts` is what was read, for worker processes."""
 
     pipelines: tuple[Pipeline, ...]
@@ -107,8 +103,7 @@ class Loaded:
         return any(problem.severity == "error" for problem in self.problems)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _File:
+class _File(Frozen, frozen=True, kw_only=True):
     """One file on its way."""
 
     document: Document

@@ -3,7 +3,6 @@ Knows what people usually mean; how the schema is asked is the business of `vali
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pipeline.config.nodes import Node, Path, ScalarNode, at, value_place
@@ -13,6 +12,7 @@ from pipeline.config.report import Report
 from pipeline.config.schema import Schema, resolved
 from pipeline.config.units import is_duration, is_size, meant_duration, seconds
 from pipeline.problems import did_you_mean
+from pipeline.values import Frozen
 
 _QUESTIONS = {
     "handler": "which function gets its messages?",
@@ -40,8 +40,7 @@ _SHORT_FOR = {"publish": "queue", "runtime": "until", "log": "format"}
 Answer = tuple[str, str, str | None]  # word, sentence, way out
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rejection:
+class Rejection(Frozen, frozen=True, kw_only=True):
     """What the validator says: at `path`, `value` breaks the `rule` of `schema`."""
 
     path: Path
@@ -64,8 +63,7 @@ def lacking(path: Path, keys: Sequence[str]) -> str:
     return f"{who} has no {names}{question}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Mistake:
+class _Mistake(Frozen, frozen=True, kw_only=True):
     """A value that does not fit its place."""
 
     root: Node

@@ -2,11 +2,11 @@
 in seconds, sizes in bytes, paths absolute, arguments merged. No default stands here, and nobody above sees YAML."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from pipeline.secret import Secret
+from pipeline.values import Frozen
 
 Ack = Literal["on_success", "manual", "none"]
 Content = Literal["json", "text", "bytes", "msgpack"]
@@ -29,8 +29,7 @@ Value = Scalar | list["Value"] | dict[str, "Value"]
 Arguments = Mapping[str, Value]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Address:
+class Address(Frozen, frozen=True, kw_only=True):
     """One AMQP URL, taken apart. Prints without the password."""
 
     scheme: Literal["amqp", "amqps"]
@@ -44,16 +43,14 @@ class Address:
         return f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tls:
+class Tls(Frozen, frozen=True, kw_only=True):
     ca_file: Path | None
     cert_file: Path | None
     key_file: Path | None
     key_password: Secret | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Broker:
+class Broker(Frozen, frozen=True, kw_only=True):
     """Where to connect. No addresses means the embedded broker."""
 
     addresses: tuple[Address, ...]
@@ -69,8 +66,7 @@ class Broker:
         return not self.addresses
 
 
-@dataclass(frozen=True, kw_only=True)
-class Binding:
+class Binding(Frozen, frozen=True, kw_only=True):
     """From `exchange` to the object that lists it."""
 
     exchange: str
@@ -78,8 +74,7 @@ class Binding:
     arguments: Arguments
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exchange:
+class Exchange(Frozen, frozen=True, kw_only=True):
     key: str  # the name in the file; `name` is the one on the broker
     name: str
     type: ExchangeType
@@ -91,8 +86,7 @@ class Exchange:
     declare: Declare
 
 
-@dataclass(frozen=True, kw_only=True)
-class Queue:
+class Queue(Frozen, frozen=True, kw_only=True):
     """`arguments` holds everything that goes to the broker, the first-class keys' `x-` arguments included."""
 
     key: str
@@ -107,8 +101,7 @@ class Queue:
     declare: Declare
 
 
-@dataclass(frozen=True, kw_only=True)
-class Topology:
+class Topology(Frozen, frozen=True, kw_only=True):
     """Model objects in the order in which they are declared, their bindings included."""
 
     exchanges: tuple[Exchange, ...]
@@ -119,8 +112,7 @@ class Topology:
         return (*self.exchanges, *self.queues)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Publish:
+class Publish(Frozen, frozen=True, kw_only=True):
     """Where something goes and with which properties. The default exchange is `""`."""
 
     exchange: str
@@ -138,46 +130,40 @@ class Publish:
     app_id: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class IntervalSource:
+class IntervalSource(Frozen, frozen=True, kw_only=True):
     every: float
     count: int | None
     body: Value
     headers: Arguments
 
 
-@dataclass(frozen=True, kw_only=True)
-class FileSource:
+class FileSource(Frozen, frozen=True, kw_only=True):
     path: Path
     format: FileFormat
     headers: Arguments
     checkpoint: Path | None  # None: nothing is kept
 
 
-@dataclass(frozen=True, kw_only=True)
-class StdinSource:
+class StdinSource(Frozen, frozen=True, kw_only=True):
     format: Literal["lines", "jsonl"]
     headers: Arguments
 
 
-@dataclass(frozen=True, kw_only=True)
-class PythonSource:
+class PythonSource(Frozen, frozen=True, kw_only=True):
     generator: str  # package.module:function
 
 
 Source = IntervalSource | FileSource | StdinSource | PythonSource
 
 
-@dataclass(frozen=True, kw_only=True)
-class Producer:
+class Producer(Frozen, frozen=True, kw_only=True):
     name: str
     source: Source
     publish: Publish
     max_in_flight: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Idempotency:
+class Idempotency(Frozen, frozen=True, kw_only=True):
     """A message whose key is done is not handled again."""
 
     store: KeyStore
@@ -188,8 +174,7 @@ class Idempotency:
     lease: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Retry:
+class Retry(Frozen, frozen=True, kw_only=True):
     """Both forms of `retry`, compiled: so many delays, and one attempt more."""
 
     delays: tuple[float, ...]
@@ -208,8 +193,7 @@ def wait_queue(queue: str, delay: float) -> str:
     return f"{queue}.retry.{round(delay * 1000)}ms"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Consumer:
+class Consumer(Frozen, frozen=True, kw_only=True):
     name: str
     queue: str  # the name on the broker
     handler: str
@@ -227,8 +211,7 @@ class Consumer:
     idempotency: Idempotency | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Http:
+class Http(Frozen, frozen=True, kw_only=True):
     """Where health and metrics are served. `host` is an IP address; port 0: the system chooses."""
 
     host: str
@@ -236,15 +219,13 @@ class Http:
     hosts: tuple[str, ...]  # names by which it may be asked
 
 
-@dataclass(frozen=True, kw_only=True)
-class Log:
+class Log(Frozen, frozen=True, kw_only=True):
     format: LogFormat
     level: LogLevel
     bodies: int | None  # how many bytes of a body are shown; None: none
 
 
-@dataclass(frozen=True, kw_only=True)
-class Runtime:
+class Runtime(Frozen, frozen=True, kw_only=True):
     until: Until
     workers: Workers
     loop: Loop
@@ -255,8 +236,7 @@ class Runtime:
     log: Log
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pipeline:
+class Pipeline(Frozen, frozen=True, kw_only=True):
     """One file."""
 
     name: str
@@ -269,7 +249,7 @@ class Pipeline:
     producers: tuple[Producer, ...]
     consumers: tuple[Consumer, ...]
     runtime: Runtime
-    secrets: tuple[Secret, ...] = field(repr=False)
+    secrets: tuple[Secret, ...]
 
     @property
     def folder(self) -> Path:

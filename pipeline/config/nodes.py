@@ -2,10 +2,10 @@
 A node may be shared between several places of the tree (an alias), so nothing here is changed after reading."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from pipeline.config.model import Scalar as ScalarValue
 from pipeline.problems import Place
+from pipeline.values import Frozen
 
 
 class Broken:
@@ -18,8 +18,7 @@ class Broken:
 BROKEN = Broken()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScalarNode:
+class ScalarNode(Frozen, frozen=True, kw_only=True):
     """`value` is what YAML makes of it; `text` what it says; `source` what stands in the file before `${...}`."""
 
     place: Place
@@ -36,21 +35,18 @@ class ScalarNode:
         return self.value is None and not self.source
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListNode:
+class ListNode(Frozen, frozen=True, kw_only=True):
     place: Place
     items: Sequence["Node"]
     size: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(Frozen, frozen=True, kw_only=True):
     key: Place
     value: "Node"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MapNode:
+class MapNode(Frozen, frozen=True, kw_only=True):
     place: Place
     entries: Mapping[str, Entry]
     size: int

@@ -2,16 +2,15 @@
 which type each is, `arguments` knows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pipeline.config import broker
 from pipeline.config.nodes import MapNode, ScalarNode, at
 from pipeline.config.report import Report
 from pipeline.config.settings import Settings
+from pipeline.values import Frozen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refused:
+class Refused(Frozen, frozen=True, kw_only=True):
     """What a version refuses, if `applies` says so of the value and the type of queue, and what to write instead."""
 
     argument: str

@@ -2,7 +2,8 @@
 Pure: strings and positions go in. The parser's own words never come out."""
 
 import re
-from dataclasses import dataclass
+
+from pipeline.values import Frozen
 
 _CLOSER = {"[": "]", "{": "}"}
 _RESERVED = "@`%*&!|>"
@@ -10,8 +11,7 @@ _GLUED = re.compile(r"( *)([\w-]+):([^\s/:][^\s]*)")  # `queue:billing`, and no 
 _SIGNS = ("alias", "anchor", "directive", "block scalar")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fault:
+class Fault(Frozen, frozen=True, kw_only=True):
     """What the parser says: `opened` is where it was when it began the construct, `index` where it gave up."""
 
     text: str
@@ -21,8 +21,7 @@ class Fault:
     index: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
+class Diagnosis(Frozen, frozen=True, kw_only=True):
     word: str
     start: int
     end: int

@@ -2,9 +2,10 @@
 trust, and by what dead letters are grouped. Pure. Who writes the headers stands in `failure.headers`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from pipeline.values import Frozen
 
 REPLAYS: Final = "x-piperun-replays"
 _MOST_DEATHS = 32  # the broker keeps one for each queue and reason; a forged list may be longer
@@ -12,8 +13,7 @@ _MOST_KEYS = 8
 _MOST_REPLAYS = 2**31
 
 
-@dataclass(frozen=True, kw_only=True)
-class Death:
+class Death(Frozen, frozen=True, kw_only=True):
     """An entry of `x-death`: the broker itself took the message out of `queue`, `count` times for this reason."""
 
     queue: str
@@ -24,8 +24,7 @@ class Death:
     milliseconds: int | None  # since 1970, of the first time
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
+class Kind(Frozen, frozen=True, kw_only=True):
     """Equal for dead letters that failed alike. `queue` only where it was the broker that gave up on them."""
 
     reason: str
@@ -35,8 +34,7 @@ class Kind:
     queue: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Story:
+class Story(Frozen, frozen=True, kw_only=True):
     """None, or an empty text, is what the headers do not say, or say in a way that cannot be true. Times are
     milliseconds since 1970."""
 

@@ -3,12 +3,12 @@ in, a verdict comes out. Nothing here knows queues or channels; `runtime.settle`
 
 import hashlib
 import traceback
-from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from pipeline.config.model import Ack, RetryStrategy
 from pipeline.failure.delays import delay
 from pipeline.outcome import Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, TimedOut, Undecodable, text_of
+from pipeline.values import Frozen, replace
 
 _OURS = __file__.rsplit("failure", 1)[0]  # the folder of this package
 _MOST_FRAMES = 8  # a recursion without an end has a thousand
@@ -16,8 +16,7 @@ _MOST_FRAMES = 8  # a recursion without an end has a thousand
 Reason = Literal["max_attempts", "fatal", "no_retry", "decode", "timeout", "crash", "given_up"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Failure:
+class Failure(Frozen, frozen=True, kw_only=True):
     """Why a message did not succeed. `error_type` and `error` are what a person searches for."""
 
     reason: Reason
@@ -31,8 +30,7 @@ class Failure:
         return hashlib.sha256(f"{self.error_type}:{self.error}".encode(errors="replace")).hexdigest()[:16]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Policy:
+class Policy(Frozen, frozen=True, kw_only=True):
     """`retry` of a consumer, with its exception classes at hand."""
 
     delays: tuple[float, ...]
@@ -48,35 +46,30 @@ class Policy:
         return (not self.only or issubclass(error, self.only)) and not issubclass(error, self.excluded)
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(Frozen, frozen=True):
     """It succeeded."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandleAgain:
+class HandleAgain(Frozen, frozen=True):
     """It is handled again after so many seconds. Nothing is lost by it: it waits on the broker, or is held."""
 
     failure: Failure
     after: float
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(Frozen, frozen=True):
     """Copy it to the dead-letter queue, then acknowledge."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(Frozen, frozen=True):
     """It failed and the file says that failures are not kept. The only loss there is."""
 
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class GiveBack:
+class GiveBack(Frozen, frozen=True):
     """Nobody's fault: the broker shall deliver it again."""
 
 

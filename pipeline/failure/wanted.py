@@ -1,13 +1,11 @@
 """Which dead letters somebody means: by a header's value, by what their story tells, by their id. Pure."""
 
-from dataclasses import dataclass
-
 from pipeline.failure.story import Story, as_text
 from pipeline.message import Message
+from pipeline.values import Frozen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Condition:
+class Condition(Frozen, frozen=True, kw_only=True):
     """`name` is a header, or where the message has no such header a word of its story such as `reason`."""
 
     name: str
@@ -19,8 +17,7 @@ class Condition:
         return story.told().get(self.name) == self.value
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Wanted(Frozen, frozen=True, kw_only=True):
     """All conditions at once, and one of the ids. Empty, everything is wanted."""
 
     conditions: tuple[Condition, ...] = ()

@@ -5,10 +5,10 @@ import asyncio
 import concurrent.futures
 import logging
 from collections.abc import Awaitable, Coroutine, Generator, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipeline.errors import ConnectionLost, NotConnected
+from pipeline.values import Frozen
 
 
 class Publish(Protocol):
@@ -25,8 +25,7 @@ class Publish(Protocol):
     ) -> Coroutine[Any, Any, None]: ...
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
+class Surroundings(Frozen, frozen=True, kw_only=True):
     """What stays the same for all messages of one consumer."""
 
     consumer: str

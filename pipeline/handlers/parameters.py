@@ -3,12 +3,12 @@ body. How the handler is called is not known here."""
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.handlers.context import Context
 from pipeline.message import Message
+from pipeline.values import Frozen
 
 What = Literal["message", "body", "headers", "context", "messages"]
 
@@ -29,8 +29,7 @@ class SignatureProblem(Exception):
         self.hint = hint
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(Frozen, frozen=True, kw_only=True):
     """One parameter that must be filled. `what` is None where nobody can; `annotation` counts for a body only."""
 
     name: str

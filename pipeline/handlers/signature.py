@@ -3,7 +3,6 @@ here, before anything connects. Messages, threads and loops are not known here."
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, Literal, cast
@@ -12,14 +11,14 @@ from pipeline.codec import check_annotation, decoder
 from pipeline.config.model import Ack, Content
 from pipeline.handlers.parameters import NAMES, Asked, SignatureProblem, asked_of
 from pipeline.problems import did_you_mean
+from pipeline.values import Frozen
 
 Kind = Literal["coroutine", "thread", "async_generator", "generator", "stream", "stream_generator"]
 Fill = Callable[[Any, Any], object]  # from the message (a stream's iterator) and the context to one argument
 FillAlone = Callable[[Any], object]  # from the message to the only argument
 
 
-@dataclass(frozen=True, kw_only=True)
-class CallPlan:
+class CallPlan(Frozen, frozen=True, kw_only=True):
     """How to call one handler. The fills make its arguments; one that needs the body raises `DecodeError`. Where there
     is one argument only, `alone` makes it, without a list, a dictionary and a call between; else it is None."""
 

@@ -1,9 +1,10 @@
 """The contract of a store of keys. A key is unknown, in hand under one claim, or done; it is done for its window, and
 then unknown again. What happens to a message is decided by whoever asks."""
 
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
+
+from pipeline.values import Frozen
 
 
 class Found(Enum):
@@ -13,8 +14,7 @@ class Found(Enum):
     IN_HAND = auto()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Claim:
+class Claim(Frozen, frozen=True, kw_only=True):
     """The right to work on a key. No two of them have the same owner, in whichever process they are made."""
 
     key: str

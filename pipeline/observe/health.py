@@ -2,8 +2,9 @@
 come from, and who asks, is not known here."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from pipeline.values import Frozen
 
 Phase = Literal["starting", "ready", "stopping", "dead"]
 # `waiting`: for its connection, or for the broker's answer. `paused`: with `ack: none`, by ourselves.
@@ -12,8 +13,7 @@ Registration = Literal["waiting", "registered", "paused", "interrupted", "confli
 _MOST_REASONS = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class Connection:
+class Connection(Frozen, frozen=True, kw_only=True):
     """One connection of one process."""
 
     pipeline: str
@@ -24,8 +24,7 @@ class Connection:
     reason: str  # why it is down
 
 
-@dataclass(frozen=True, kw_only=True)
-class Registered:
+class Registered(Frozen, frozen=True, kw_only=True):
     """One consumer in one process, as the broker has it."""
 
     pipeline: str
@@ -35,8 +34,7 @@ class Registered:
     reason: str  # why it is not registered
 
 
-@dataclass(frozen=True, kw_only=True)
-class Process:
+class Process(Frozen, frozen=True, kw_only=True):
     name: str  # `worker 2`; empty where there is one process only
     phase: Phase
     reason: str  # why it died
@@ -44,8 +42,7 @@ class Process:
     consumers: tuple[Registered, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
+class Numbers(Frozen, frozen=True, kw_only=True):
     """What one consumer or producer has counted, added up over the processes: the terms of its ledger."""
 
     pipeline: str
@@ -53,8 +50,7 @@ class Numbers:
     terms: Mapping[str, int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Status:
+class Status(Frozen, frozen=True, kw_only=True):
     """A whole run at one moment."""
 
     stopping: bool

@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -41,10 +40,10 @@ from pipeline.runtime.settle import Settler
 from pipeline.runtime.turn import Turn
 from pipeline.runtime.watched import WatchedRun
 from pipeline.sources import Source, open_source
+from pipeline.values import Frozen, replace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class Surroundings(Frozen, frozen=True, kw_only=True):
     """What every part of a process shares."""
 
     clock: Clock

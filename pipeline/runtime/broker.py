@@ -3,19 +3,18 @@ address like any other."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline.clock import Clock
 from pipeline.config import address
 from pipeline.config.model import Broker, Pipeline
+from pipeline.values import Frozen, replace
 
 if TYPE_CHECKING:
     from pipeline.embedded import EmbeddedBroker
 
 
-@dataclass(frozen=True, kw_only=True)
-class Brokers:
+class Brokers(Frozen, frozen=True, kw_only=True):
     """Per file its broker, and the URL of those that are embedded."""
 
     of_files: tuple[Broker, ...]

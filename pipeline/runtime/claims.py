@@ -3,7 +3,6 @@ keys are kept (`idempotency`), and what a key that is done means for a message (
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from pipeline.idempotency import Claim, Found, Store, open_store
 from pipeline.idempotency.key import key_of
 from pipeline.message import Message
 from pipeline.runtime.settle import LONGEST_HOLD, Case
+from pipeline.values import replace
 
 # Between two tries, or two looks at a key that somebody has in hand: mostly a matter of milliseconds, sometimes of a
 # lease.

@@ -4,16 +4,15 @@ are is not known here."""
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 
 from pipeline.config.model import Http
 from pipeline.events import Event, Notice
 from pipeline.observe.health import Status
+from pipeline.values import Frozen
 from pipeline.web import listen, served, shown
 
 
-@dataclass(frozen=True, kw_only=True)
-class Door:
+class Door(Frozen, frozen=True, kw_only=True):
     listener: socket.socket
     hosts: tuple[str, ...]
 

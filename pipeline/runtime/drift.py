@@ -2,7 +2,6 @@
 way out. Pure. How the broker was asked is `examine`'s, how findings are shown the command line's."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.amqp.difference import Difference
@@ -10,6 +9,7 @@ from pipeline.amqp.inspect import Depth, Server, Unseen
 from pipeline.config.model import Exchange, Queue
 from pipeline.runtime.plan import ConsumerPlan, Plan
 from pipeline.runtime.rights import objects
+from pipeline.values import Frozen
 
 Level = Literal["error", "warning", "ok"]
 Publishing = Literal["taken", "blocked", "forbidden", "unanswered"]
@@ -19,8 +19,7 @@ RIGHTS = "`piperun doctor FILE --rights` prints what the file needs"
 _NOT_FOUND, _LOCKED = 404, 405
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
+class Finding(Frozen, frozen=True, kw_only=True):
     """`kind` is for programs, `hint` the way out. `differs`: a start of the pipeline would end over it."""
 
     level: Level
@@ -30,8 +29,7 @@ class Finding:
     differs: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Seen:
+class Seen(Frozen, frozen=True, kw_only=True):
     """The live broker. `differences` is None where nothing was compared but names; `publishing` is what became of a
     message that no queue could take."""
 

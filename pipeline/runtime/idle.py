@@ -3,7 +3,6 @@ flight between two queues at the first look has shown itself by the second."""
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
 from pipeline.amqp.inspect import depth
 from pipeline.amqp.link import Link
@@ -11,12 +10,12 @@ from pipeline.clock import Clock
 from pipeline.errors import ConnectionLost
 from pipeline.runtime.plan import ConsumerPlan, Plan
 from pipeline.runtime.table import Phase, Row
+from pipeline.values import Frozen
 
 LOOK_EVERY = 1.0  # seconds
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
+class Look(Frozen, frozen=True, kw_only=True):
     """What one look has seen. `waiting` is None when the broker was not asked, or gave no answer."""
 
     delivered: int

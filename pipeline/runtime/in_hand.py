@@ -4,7 +4,6 @@ not known here. Hot: `Hands.take` and `let_go`."""
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
@@ -13,6 +12,7 @@ from pipeline.message import Message
 from pipeline.runtime.plan import ConsumerPlan, Plan
 from pipeline.runtime.suspects import SUSPECT, Suspects
 from pipeline.runtime.table import Table
+from pipeline.values import Frozen
 
 _WIDTH: Final = 128  # bytes for each slot: the identity's length, then the identity
 LONGEST: Final = _WIDTH - 1
@@ -53,8 +53,7 @@ def _content(message: Message) -> bytes:
     return blake2b(told.encode(errors="replace") + ends, digest_size=32).digest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Place(Frozen, frozen=True, kw_only=True):
     """Where a consumer's slots stand in a row, counted in slots. None of them with `ack: none`: what the broker has
     forgotten cannot come again."""
 

@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,10 +29,10 @@ from pipeline.runtime.status import Roll, status
 from pipeline.runtime.stop import Stop, on_signals
 from pipeline.runtime.table import Table
 from pipeline.runtime.workers import Supervisor
+from pipeline.values import Frozen, replace
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launch:
+class Launch(Frozen, frozen=True, kw_only=True):
     """Everything that was decided before anything connects."""
 
     loaded: Loaded

@@ -2,21 +2,20 @@
 whole plan can be printed before anything connects. Connections are not known here."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipeline.config.model import Consumer, Pipeline, Producer, Publish, Queue, Topology
 from pipeline.errors import UsageError
 from pipeline.failure.queues import dead_letter_of, dead_letter_queues, wait_queues, wait_queues_of
 from pipeline.problems import did_you_mean
+from pipeline.values import Frozen, replace
 
 # An alarm of the broker blocks connections that publish, and only those; `ack: none` reads without a prefetch limit, so
 # it gets a connection that nobody else has to wait on.
 LinkName = Literal["publish", "consume", "consume-none"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ConsumerPlan:
+class ConsumerPlan(Frozen, frozen=True, kw_only=True):
     consumer: Consumer
     queue: Queue
     dead_letter: str | None  # where failures are copied to; None: they are dropped
@@ -28,8 +27,7 @@ class ConsumerPlan:
         return "consume-none" if self.consumer.ack == "none" else "consume"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Frozen, frozen=True, kw_only=True):
     """One file. `topologies` says what each connection declares whenever it comes up: the consuming one repeats what
     the publishing one declares, since either may be the first to be back after a restart of the broker."""
 

@@ -3,7 +3,6 @@ problems in one go, before anything connects. The broker is not known here."""
 
 import builtins
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,18 +19,17 @@ from pipeline.problems import Problem
 from pipeline.runtime import loop
 from pipeline.runtime.plan import Plan, plan
 from pipeline.sources import check as check_source
+from pipeline.values import Frozen
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lifespan:
+class Lifespan(Frozen, frozen=True, kw_only=True):
     path: str
     object: object
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(Frozen, frozen=True, kw_only=True):
     """One file, ready to be run: the plan, and by consumer's name what handles its messages."""
 
     plan: Plan

@@ -3,13 +3,13 @@ groups. What is made of the number is not known here."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from pipeline.values import Frozen
 
-@dataclass(frozen=True, kw_only=True)
-class Processors:
+
+class Processors(Frozen, frozen=True, kw_only=True):
     count: int
     because: str  # in a few words, to stand in a sentence
 

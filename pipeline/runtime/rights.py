@@ -3,11 +3,11 @@ exchanges and queues. Pure. What handlers do by themselves, through `context.pub
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.config.model import Exchange, Queue
 from pipeline.runtime.plan import Plan
+from pipeline.values import Frozen
 
 Right = Literal["configure", "write", "read"]
 Needed = tuple[Right, str]
@@ -15,8 +15,7 @@ Needed = tuple[Right, str]
 DEFAULT_EXCHANGE = "amq.default"  # what the rights call the exchange whose name is empty
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rights:
+class Rights(Frozen, frozen=True, kw_only=True):
     """Names of exchanges and queues, sorted."""
 
     configure: tuple[str, ...]

@@ -3,7 +3,6 @@ documentation; the steps stand below in the same order. Terminals and other proc
 
 import asyncio
 from collections.abc import Collection, Coroutine, Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -22,6 +21,7 @@ from pipeline.runtime.roll_call import RollCall
 from pipeline.runtime.stop import Stop
 from pipeline.runtime.table import Phase, Row
 from pipeline.runtime.watchdog import LoopWatchdog
+from pipeline.values import Frozen, replace
 
 # Of the time to stop: so long consumers go on while the last confirms of the sources arrive.
 _CONFIRM_SHARE = 0.25
@@ -37,8 +37,7 @@ class End(IntEnum):
     CUT_OFF = 5  # handlers were given up at `shutdown_timeout`
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Wanted(Frozen, frozen=True, kw_only=True):
     """What this process is to do beyond the files. `until_idle`: it watches for idleness itself."""
 
     until_idle: bool

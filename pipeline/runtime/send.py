@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.amqp.link import Link
@@ -17,6 +16,7 @@ from pipeline.errors import ConnectionLost, Nacked, NotConnected, PiperunError, 
 from pipeline.events import Event
 from pipeline.message import Message
 from pipeline.runtime.target import Target
+from pipeline.values import Frozen
 
 Kind = Literal["unroutable", "nacked", "refused", "unwritable", "not-sent", "unconfirmed", "blocked"]
 
@@ -25,8 +25,7 @@ _GRACE = 0.5  # seconds in which the publisher itself can say why nothing went
 _GOODBYE = 1.0  # seconds
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(Frozen, frozen=True, kw_only=True):
     """`number` counts from 1 among the messages; `hint` is the way out."""
 
     number: int
@@ -36,8 +35,7 @@ class Failure:
     hint: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sent:
+class Sent(Frozen, frozen=True, kw_only=True):
     """`confirmed` holds ids in their order. After a failure no further message was begun."""
 
     confirmed: tuple[str, ...]

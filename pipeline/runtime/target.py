@@ -1,7 +1,6 @@
 """Where a message that is sent by hand goes, by the names of a file. Pure; sending it is `send`'s."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from pipeline.config.model import Exchange, Pipeline, Queue
@@ -9,12 +8,12 @@ from pipeline.config.names import BROKERS_OWN
 from pipeline.errors import UsageError
 from pipeline.problems import did_you_mean
 from pipeline.runtime.plan import plan
+from pipeline.values import Frozen
 
 Named = TypeVar("Named", Exchange, Queue)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(Frozen, frozen=True, kw_only=True):
     """By the broker's names. To a queue goes what is published to the default exchange, `""`, with its name."""
 
     exchange: str

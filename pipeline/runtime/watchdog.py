@@ -7,11 +7,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from types import FrameType, TracebackType
 
 from pipeline.clock import Clock, processor_seconds
 from pipeline.events import Event, LoopBlocked, LoopTurnsAgain
+from pipeline.values import Frozen
 
 LOOK_EVERY = 0.25  # seconds
 FIRST_TOLD = 1.0  # seconds without a turn; with the looks in between it is told within two
@@ -26,15 +26,13 @@ _ASYNCIO = asyncio.__file__.rpartition("__init__")[0]
 _DEBUGGERS = ("bdb", "pdb", "pydevd", "debugpy")
 
 
-@dataclass(frozen=True, slots=True)
-class Stands:
+class Stands(Frozen, frozen=True):
     """It has not turned for so many seconds, which is to be told now."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Turns:
+class Turns(Frozen, frozen=True):
     """It turns again, after so many seconds, and that it stood was told."""
 
     seconds: float

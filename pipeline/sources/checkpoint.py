@@ -8,13 +8,13 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.errors import SourceError
 from pipeline.sources.base import shown
 from pipeline.sources.place import VERSION, Place
+from pipeline.values import asdict
 
 LARGEST: Final = 64 * 1024
 

@@ -3,12 +3,12 @@ The place is that of the lowest item without a confirm, so a run that is killed 
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from pipeline.sources.base import shown
 from pipeline.sources.records import Record, Spot
+from pipeline.values import Frozen, replace
 
 VERSION: Final = 1
 SAMPLE: Final = 4096  # bytes that are compared to know a file again
@@ -46,8 +46,7 @@ class Floor:
         return None if self._waiting else self._growing
 
 
-@dataclass(frozen=True, kw_only=True)
-class Place:
+class Place(Frozen, frozen=True, kw_only=True):
     """What a checkpoint holds. `beginning` and `before` are hashes of the file's first bytes and of those just before
     `offset`, since an inode's number is soon given to another file. `growing` is offset and line."""
 

@@ -7,7 +7,6 @@ import inspect
 import logging
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +17,7 @@ from pipeline.errors import SourceError, SourceProblem
 from pipeline.message import Message
 from pipeline.sources.base import Counted, Item, ids, shown
 from pipeline.sources.thread import Steps
+from pipeline.values import Frozen
 
 GRACE: Final = 2.0  # seconds that a stop waits for a generator that is in the middle of a step
 _LONGEST_TURN: Final = 0.001  # seconds
@@ -147,8 +147,7 @@ def check_generator(path: str, target: object) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Raised:
+class _Raised(Frozen, frozen=True):
     """An exception of the user's code, as a value: a future cannot carry `StopIteration`, and `SystemExit` in a task
     would end the loop."""
 

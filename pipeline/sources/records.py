@@ -5,17 +5,16 @@ import csv
 import json
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import BinaryIO, Final, NoReturn
 
 from pipeline.config.model import FileFormat
 from pipeline.errors import SourceError
+from pipeline.values import Frozen
 
 LONGEST: Final = 16 * 1024 * 1024  # bytes of one record: the largest body that piperun handles
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Spot:
+class Spot(Frozen, frozen=True, order=True):
     """A place between two records: so many bytes and lines stand before it."""
 
     offset: int
@@ -25,8 +24,7 @@ class Spot:
 START: Final = Spot(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Frozen, frozen=True):
     """`ended` is false where the file stops without a line end: the line may grow."""
 
     body: object

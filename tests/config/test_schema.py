@@ -1,11 +1,11 @@
 """The schema is strict and explains itself, and the model follows it in both directions."""
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec import Struct, structs
 
 from pipeline.config import model
 from pipeline.config.arguments import FIRST_CLASS
@@ -61,8 +61,8 @@ def test_defaults_and_examples_are_legal(schema: dict[str, Any], key: str) -> No
     assert [error.message for example in texts for error in Draft202012Validator(whole).iter_errors(example)] == []
 
 
-def fields(kind: type[Any]) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
+def fields(kind: type[Struct]) -> set[str]:
+    return {field.name for field in structs.fields(kind)}
 
 
 FIRST_CLASS_KEYS = set(FIRST_CLASS)
@@ -114,13 +114,9 @@ def test_schema_and_model_agree_in_both_directions(
 
 
 def test_no_field_of_the_model_has_a_default() -> None:
-    kinds = [kind for kind in vars(model).values() if dataclasses.is_dataclass(kind) and isinstance(kind, type)]
-    missing = dataclasses.MISSING
+    kinds = [kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, Struct)]
     with_default = [
-        f"{kind.__name__}.{field.name}"
-        for kind in kinds
-        for field in dataclasses.fields(kind)
-        if field.default is not missing or field.default_factory is not missing
+        f"{kind.__name__}.{field.name}" for kind in kinds for field in structs.fields(kind) if not field.required
     ]
     assert len(kinds) > 15
     assert with_default == []

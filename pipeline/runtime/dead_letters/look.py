@@ -3,7 +3,6 @@ the end. How it is shown is not known here."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from pipeline.amqp.hand import Hand, Taken, hand
 from pipeline.amqp.inspect import Depth, depth
@@ -15,12 +14,12 @@ from pipeline.failure.wanted import Wanted
 from pipeline.message import Message
 from pipeline.runtime.dead_letters.line import connected
 from pipeline.runtime.dead_letters.queues import DeadLetterQueue
+from pipeline.values import Frozen
 
 MOST_HELD = 2_000  # what a quorum queue hands out unacknowledged at most, and a bound on memory
 
 
-@dataclass(frozen=True, kw_only=True)
-class Group:
+class Group(Frozen, frozen=True, kw_only=True):
     """Dead letters of one kind. `error` is the text of the first; `oldest` and `newest` are milliseconds since 1970."""
 
     kind: Kind
@@ -30,8 +29,7 @@ class Group:
     newest: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listed:
+class Listed(Frozen, frozen=True, kw_only=True):
     """`depth` is None for a queue that is not there. `looked_into` says how many messages the groups stand for."""
 
     queue: DeadLetterQueue
@@ -40,8 +38,7 @@ class Listed:
     groups: tuple[Group, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Found:
+class Found(Frozen, frozen=True, kw_only=True):
     """A dead letter, the `number`th from the front of its queue."""
 
     queue: DeadLetterQueue

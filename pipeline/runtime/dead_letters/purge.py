@@ -2,7 +2,6 @@
 is not known here."""
 
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from pipeline.amqp.hand import hand
 from pipeline.amqp.inspect import depth
@@ -13,10 +12,10 @@ from pipeline.failure.story import story
 from pipeline.failure.wanted import Wanted
 from pipeline.runtime.dead_letters.line import connected
 from pipeline.runtime.dead_letters.look import MOST_HELD, taken
+from pipeline.values import Frozen
 
 
-@dataclass(frozen=True, kw_only=True)
-class Purged:
+class Purged(Frozen, frozen=True, kw_only=True):
     thrown_away: int
     stay: int  # of those that were looked at
     unseen: bool  # whether some were not looked at, because too many stay in front of them

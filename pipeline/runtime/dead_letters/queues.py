@@ -1,20 +1,19 @@
 """Which dead-letter queues a file has, and which one somebody means. Pure; what is in them is not known here."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from pipeline.config.model import Pipeline, Queue
 from pipeline.errors import UsageError
 from pipeline.failure.queues import dead_letter_of
 from pipeline.problems import did_you_mean
+from pipeline.values import Frozen
 
 # The broker drops a message of a quorum queue that came back more often than this says, from RabbitMQ 4.0 after twenty
 # times where nothing is said. With a limit of that size nobody gets there by looking.
 _LOOKS_ENOUGH = 1_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeadLetterQueue:
+class DeadLetterQueue(Frozen, frozen=True, kw_only=True):
     name: str
     sources: tuple[str, ...]  # the queues whose dead letters come here
     counts_looks: bool  # a quorum queue with a small delivery limit, or none: looking often may cost messages

@@ -22,6 +22,7 @@ from pipeline.runtime.dead_letters.line import connected
 from pipeline.runtime.dead_letters.look import MOST_HELD
 from pipeline.runtime.dead_letters.targets import Targets
 from pipeline.runtime.stop import Stop
+from pipeline.values import Frozen
 
 _MOST_IN_FLIGHT = 100
 _A_MOMENT = 1.0  # seconds, for those who wait for a connection to hear that it has ended
@@ -32,8 +33,7 @@ _LONGEST_SILENCE = 60.0  # seconds without any confirm; during an alarm none com
 _LONGEST_HOLD = 900.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(Frozen, frozen=True, kw_only=True):
     """What is to be sent back. `rate` in messages a second; `force`: also where nobody consumes."""
 
     queue: str
