@@ -97,6 +97,11 @@ class Proxy:
         """Listen (again) on the same port."""
         self._do(self._open_listener())
 
+    def lead_to(self, url: str) -> None:
+        """From now on new connections go to another broker, as after an upgrade or a move."""
+        parts = urlsplit(url)
+        self._target = (parts.hostname or "127.0.0.1", parts.port or 5672)
+
     def delay(self, seconds: float) -> None:
         """Hold every piece of data back for so long; 0 takes it back."""
         self._delay = seconds

@@ -13,6 +13,7 @@ from pipeline.amqp.faults import Refused
 from pipeline.amqp.generation import Generation
 from pipeline.amqp.scratch import Scratch
 from pipeline.config.model import Binding, Exchange, Queue, Topology
+from pipeline.errors import BrokerError, ConnectionLost
 
 __all__ = ["Difference", "Topology", "compare", "declare"]
 
@@ -74,12 +75,18 @@ async def _compared(scratch: Scratch, wanted: Exchange | Queue) -> list[Differen
 
 async def _asserted(scratch: Scratch, wanted: Wish) -> list[Difference]:
     """A refusal names one difference; adopting the broker's value and asking again names the next."""
+    if (why := scratch.fatal.get((wanted.kind, wanted.name))) is not None:
+        return await _asserted_apart(scratch, wanted, why)
     differences: list[Difference] = []
     asked = wanted
     for _ in range(_ROUNDS):
         try:
             await scratch.ask(f"the declaration of {wanted}", partial(_declare, wanted=asked))
             break
+        except ConnectionLost:
+            if (refusal := await scratch.refusal()) is not None:
+                scratch.fatal[wanted.kind, wanted.name] = _over(wanted, refusal)
+            raise
         except ValueError as error:
             return [_unspeakable(wanted, error)]
         except Refused as refusal:
@@ -90,6 +97,26 @@ async def _asserted(scratch: Scratch, wanted: Wish) -> list[Difference]:
             differences.append(difference(wanted, attribute, found))
             asked = asked.adopting(attribute, found)
     return differences
+
+
+async def _asserted_apart(scratch: Scratch, wanted: Wish, why: str) -> list[Difference]:
+    """For what the broker has ended a connection over: asked for on one of its own, since it would cost all that lives
+    on this one. If somebody else has made it, it is taken as it is."""
+    try:
+        await scratch.ask(f"a look at {wanted}", partial(_declare, wanted=wanted, passive=True))
+        return []
+    except Refused as refusal:
+        if refusal.code != _NOT_FOUND:
+            return [_refused(wanted, refusal)]
+    try:
+        async with scratch.apart() as other:
+            await other.ask(f"the declaration of {wanted}", partial(_declare, wanted=wanted))
+    except (ConnectionLost, BrokerError):
+        return [Difference(kind=wanted.kind, name=wanted.name, sentence=why)]
+    except Refused as refusal:
+        return [_refused(wanted, refusal)]
+    scratch.fatal.pop((wanted.kind, wanted.name), None)
+    return []
 
 
 async def _declare(channel: ClientChannel, wanted: Wish, *, passive: bool = False) -> None:
@@ -133,6 +160,12 @@ def _refused(wanted: Wish, refusal: Refused) -> Difference:
             why = f"was refused by the broker: {refusal.text}"
     forbidden = refusal.code == _FORBIDDEN
     return Difference(kind=wanted.kind, name=wanted.name, sentence=f"{wanted} {why}", forbidden=forbidden)
+
+
+def _over(wanted: Wish, refusal: str) -> str:
+    transient = wanted.kind == "queue" and not (wanted.flags.get("durable") or wanted.flags.get("exclusive"))
+    way_out = "; write `durable: true`, or `exclusive: true`" if transient else ""
+    return f"{wanted} cannot be declared, the broker ends the connection over it: {refusal.rstrip('.')}{way_out}"
 
 
 def _unbound(wanted: Wish, binding: Binding, refusal: Refused) -> Difference:

@@ -119,6 +119,17 @@ def why_ended(error: BaseException | None) -> str:
             return "closed by the other side"
 
 
+def refusal_of(error: BaseException | None) -> str | None:
+    """The broker's words, where it has ended a whole connection over something that was asked on it."""
+    asked_too_much = (
+        client.ConnectionCommandInvalid,  # 503
+        client.ConnectionNotAllowed,  # 530
+        client.ConnectionNotImplemented,  # 540
+        client.ConnectionInternalError,  # 541
+    )
+    return str(error.args[-1]).partition("\n")[0] if isinstance(error, asked_too_much) and error.args else None
+
+
 def _why_cut(error: BaseException | None) -> str:
     match error:
         case ConnectionResetError():

@@ -3,7 +3,8 @@ ended. Who lives in it, and what comes after it, is not known here."""
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import cast
 
 from aio_pika import Connection
@@ -12,7 +13,7 @@ from aiormq.abc import AbstractConnection
 
 from pipeline.amqp.connect import Wire
 from pipeline.amqp.fast.switch import Switch
-from pipeline.amqp.faults import answered_within, why_ended
+from pipeline.amqp.faults import answered_within, refusal_of, why_ended
 from pipeline.config.model import Address
 from pipeline.errors import ConnectionLost
 
@@ -24,7 +25,16 @@ class Generation:
     """One connection from its opening to its end."""
 
     def __init__(
-        self, connection: Connection, wire: Wire, *, link: str, address: Address, number: int, patience: float
+        self,
+        connection: Connection,
+        wire: Wire,
+        *,
+        link: str,
+        address: Address,
+        number: int,
+        patience: float,
+        fatal: dict[tuple[str, str], str],
+        apart: Callable[[], AbstractAsyncContextManager["Generation"]],
     ) -> None:
         assert connection.transport is not None
         self.link = link
@@ -32,6 +42,10 @@ class Generation:
         self.number = number
         self.patience = patience  # seconds that an answer of the broker may take
         self.reason = ""
+        self.refusal: str | None = None  # the broker's words, where it has ended the connection over what was asked
+        # By kind and name, objects over whose declaration the broker has ended a connection, this one or an earlier.
+        self.fatal = fatal
+        self.apart = apart  # a connection where nobody lives, for what may cost it; raises `BrokerError`
         self.conflicts: dict[str, str] = {}  # by queue, what the last declaration found different
         self._connection = connection
         self._client: AbstractConnection = connection.transport.connection
@@ -118,6 +132,7 @@ class Generation:
         await asyncio.wait({closing}, timeout=_AFTER_CUT)
 
     def _on_close(self, _: object, error: BaseException | None) -> None:
+        self.refusal = None if self._closing else refusal_of(error)
         self._end("closed" if self._closing else why_ended(error))
 
     def _end(self, reason: str) -> None:

@@ -2,14 +2,18 @@
 from one generation to the next except the model. Queues and handlers are not known here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
+from aio_pika import Connection
+
 from pipeline.amqp.backoff import Backoff
-from pipeline.amqp.connect import connect
+from pipeline.amqp.connect import Wire, connect
 from pipeline.amqp.generation import Generation
 from pipeline.clock import Clock
-from pipeline.config.model import Broker
+from pipeline.config.model import Address, Broker
 from pipeline.errors import BrokerError, ConnectionLost, TopologyDiffers
 from pipeline.events import Connected, ConnectFailed, Event, TopologyConflict
 from pipeline.events import ConnectionLost as ConnectionLostEvent
@@ -56,6 +60,9 @@ class Link:
         self._generation: Generation | None = None
         self._number = 0
         self._turn = 0  # which address is next
+        # The one thing that is known from one generation to the next: without it an object that costs the connection
+        # would cost every later one, too, and all that lives there.
+        self._fatal: dict[tuple[str, str], str] = {}
         self._stopping = asyncio.Event()
 
     @property
@@ -80,7 +87,7 @@ class Link:
                 return
             except (BrokerError, ConnectionLost, TopologyDiffers) as error:
                 if not wait:
-                    raise _for_the_first_start(error) from None
+                    raise self._for_the_first_start(error) from None
                 await self._back_off_after(str(error))
 
     async def keep(self) -> None:
@@ -140,15 +147,29 @@ class Link:
                 causes.append(str(error))
                 continue
             self._number += 1
-            return Generation(
-                connection,
-                wire,
-                link=self.purpose,
-                address=address,
-                number=self._number,
-                patience=self._broker.connect_timeout,
-            )
+            return self._generation_of(connection, wire, address)
         raise BrokerError("; ".join(causes))
+
+    def _generation_of(self, connection: Connection, wire: Wire, address: Address) -> Generation:
+        return Generation(
+            connection,
+            wire,
+            link=self.purpose,
+            address=address,
+            number=self._number,
+            patience=self._broker.connect_timeout,
+            fatal=self._fatal,
+            apart=partial(self._apart, address),
+        )
+
+    @asynccontextmanager
+    async def _apart(self, address: Address) -> AsyncIterator[Generation]:
+        connection, wire = await connect(self._broker, address, name=f"{self.name} apart", plain=True)
+        generation = self._generation_of(connection, wire, address)
+        try:
+            yield generation
+        finally:
+            await generation.close(timeout=_GOODBYE)
 
     async def _declare_in(self, generation: Generation, *, first: bool) -> None:
         if self._declare is None:
@@ -180,10 +201,11 @@ class Link:
         self._emit(ConnectFailed(link=self.purpose, reason=reason, next_attempt=pause))
         await self._clock.sleep(pause)
 
-
-def _for_the_first_start(error: BrokerError | ConnectionLost | TopologyDiffers) -> BrokerError | TopologyDiffers:
-    return (
-        BrokerError(f"lost the connection before it was ready ({error})")
-        if isinstance(error, ConnectionLost)
-        else error
-    )
+    def _for_the_first_start(
+        self, error: BrokerError | ConnectionLost | TopologyDiffers
+    ) -> BrokerError | TopologyDiffers:
+        if not isinstance(error, ConnectionLost):
+            return error
+        if self._fatal:
+            return TopologyDiffers(list(self._fatal.values()))
+        return BrokerError(f"lost the connection before it was ready ({error})")

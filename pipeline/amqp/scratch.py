@@ -2,7 +2,8 @@
 nothing but itself here. What is asked is not known here."""
 
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -36,6 +37,20 @@ class Scratch:
                 await self._channel.close()
         except (Refused, ConnectionLost):
             pass  # closed is closed
+
+    @property
+    def fatal(self) -> dict[tuple[str, str], str]:
+        return self._generation.fatal
+
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator["Scratch"]:
+        """One on a connection of its own. Raises `BrokerError`."""
+        async with self._generation.apart() as generation, Scratch(generation) as scratch:
+            yield scratch
+
+    async def refusal(self) -> str | None:
+        """Asked after `ConnectionLost`: the broker's words, where it has ended the connection over a question."""
+        return self._generation.refusal if await self._generation.is_over() else None
 
     async def ask(self, what: str, question: Callable[[ClientChannel], Awaitable[T]]) -> T:
         """The broker's answer. Raises `Refused` with its words, `ConnectionLost` when none came, and `ValueError` for

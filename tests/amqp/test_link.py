@@ -2,12 +2,13 @@
 within the time it is given."""
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import pytest
 
-from pipeline.amqp.link import Generation, Link
+from pipeline.amqp.link import Generation, Link, Part
 from pipeline.amqp.self_check import plain_by_hand
 from pipeline.clock import Clock, FakeClock, SystemClock
 from pipeline.config.model import Broker
@@ -43,7 +44,9 @@ class Watcher:
             self.living -= 1
 
 
-def link_to(broker: Broker, emit: Recorder, *, clock: Clock | None = None, declare: Any = None) -> Link:
+def link_to(
+    broker: Broker, emit: Recorder, *, clock: Clock | None = None, declare: Any = None, parts: Sequence[Part] = ()
+) -> Link:
     return Link(
         broker=broker,
         name="piperun test",
@@ -51,7 +54,7 @@ def link_to(broker: Broker, emit: Recorder, *, clock: Clock | None = None, decla
         clock=clock or SystemClock(),
         emit=emit,
         declare=declare,
-        parts=(),
+        parts=parts,
         plain=plain_by_hand(),
     )
 

@@ -3,11 +3,16 @@ started with. What runs goes on, or says loudly why it waits; what does not fit 
 
 import signal
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from tests.brokers import BrokerUnderTest
+import pytest
+
+from pipeline.embedded import EmbeddedBroker
+from tests.brokers import BrokerUnderTest, EmbeddedUnderTest, RabbitMQUnderTest
 from tests.command import Commands
 from tests.faults.ledger import Books, Window
-from tests.faults.numbers import COUNT, STEPS, in_the_middle, sights
+from tests.faults.numbers import COUNT, STEPS, handled, in_the_middle, numbers_of, sights
+from tests.proxy import Proxy
 from tests.rabbitmq import PrivateRabbitMQ
 from tests.waiting import wait_until
 
@@ -21,6 +26,12 @@ consumers:
   worker: {queue: tasks, handler: "steps:work", prefetch: 5}
 runtime: {until: idle}
 """
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Path:
+    (tmp_path / "steps.py").write_text(STEPS)
+    return tmp_path
 
 
 async def test_a_password_that_is_changed_while_it_runs(
@@ -50,6 +61,55 @@ async def test_a_password_that_is_changed_while_it_runs(
     books = Books(confirmed=range(COUNT), offered=range(COUNT), sights=found, windows=tuple(Window))
     books.must_add_up(command.lines[-1])
     rabbitmq.delete_vhost(vhost)
+
+
+PASSING = """
+broker: {url: "${AMQP_URL}", version: "3.10", reconnect: {initial: 100ms, max: 500ms}}
+queues:
+  passing: {durable: false}
+  tasks: {}
+consumers:
+  for_now: {queue: passing, handler: "steps:work"}
+  worker: {queue: tasks, handler: "steps:work"}
+"""
+
+
+@pytest.mark.parametrize("after", ["embedded", "rabbitmq"])
+async def test_an_upgrade_of_the_broker_under_a_running_pipeline(
+    after: str, request: pytest.FixtureRequest, run_piperun: Commands, steps: Path
+) -> None:
+    """RabbitMQ 4.3 ends the connection over a queue that is neither durable nor exclusive, as 3.10 has many."""
+    newest = "4.3"
+    with EmbeddedBroker(rabbitmq_version=newest) as embedded:
+        new: BrokerUnderTest = EmbeddedUnderTest(embedded)
+        if after == "rabbitmq":
+            node: PrivateRabbitMQ = request.getfixturevalue("rabbitmq")
+            new = RabbitMQUnderTest(node, node.add_vhost())
+            newest = ".".join(map(str, node.version[:2]))
+        login = urlsplit(new.url)
+        # Given a pipeline on a broker that takes both of its queues
+        old = EmbeddedBroker(
+            rabbitmq_version="3.10",
+            username=unquote(login.username or ""),
+            password=unquote(login.password or ""),
+            vhosts=[unquote(login.path[1:]) or "/"],
+        )
+        with old, Proxy.before(old.url) as proxy:
+            command = run_piperun(PASSING, env={"AMQP_URL": proxy.url(new.url)})
+            command.wait_for_line("ready with 2 consumers")
+            # When a newer one takes its place
+            proxy.lead_to(new.url)
+            proxy.cut()
+            command.wait_for_line("lost the connection")
+            # Then the queue that it does not take hurts its own consumer, and nobody else
+            if newest == "4.3":
+                command.wait_for_line('for_now.*: queue "passing" cannot be declared, the broker ends the connection')
+            wait_until(lambda: "tasks" in new.queue_depths(), told="the other queue")
+            await new.publish("tasks", b"1")
+            wait_until(lambda: 1 in numbers_of(handled(steps)), told="a message of the other queue")
+            command.send_signal(signal.SIGTERM)
+            assert command.wait() == 0
+        assert ("passing" in new.queue_depths()) is (newest != "4.3")
 
 
 OLD = """
