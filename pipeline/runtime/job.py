@@ -1,15 +1,12 @@
 """What a worker process is told, as one line of JSON over a pipe: files as they were read, so that all workers run the
 same text, and settings that were decided once. Holds passwords, hence never an argument or a variable."""
 
-import json
-from dataclasses import asdict, dataclass
-
 from pipeline.config.load import Overrides
 from pipeline.config.model import Log, Loop
+from pipeline.values import Frozen, as_json, from_json
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(Frozen, frozen=True, kw_only=True):
     worker: int  # from 1, as people count
     row: int
     rows: int
@@ -26,14 +23,8 @@ class Job:
     log: Log
 
     def as_line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
+        return as_json(self) + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "Job":
-        told = json.loads(line)
-        told["files"] = tuple((path, text) for path, text in told["files"])
-        told["broker_urls"] = tuple(told["broker_urls"])
-        told["only"] = tuple(told["only"])
-        told["overrides"] = Overrides(**told["overrides"])
-        told["log"] = Log(**told["log"])
-        return cls(**told)
+        return from_json(line, cls)

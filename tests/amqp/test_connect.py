@@ -5,7 +5,6 @@ import asyncio
 import secrets
 import socket
 import ssl
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from pipeline.config.model import Broker, Tls
 from pipeline.embedded import EmbeddedBroker
 from pipeline.errors import BrokerError
 from pipeline.secret import Secret
+from pipeline.values import replace
 from tests.amqp.certificates import Authority
 from tests.amqp.parts import broker_of
 from tests.amqp.strangers import Talk, amqp_1_0, behind_tls, closing, http, http_and_close, silent, stranger, tls_alert

@@ -1,6 +1,5 @@
 """Findings, from what a file wants and what was seen: as a table, without a broker."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from pipeline.runtime.checkup import findings, not_visible
 from pipeline.runtime.drift import Finding, Seen
 from pipeline.runtime.plan import plan
 from pipeline.runtime.rights import objects
+from pipeline.values import replace
 from tests.amqp.parts import address_of, exchange
 from tests.models import a_broker, a_consumer, a_pipeline, a_producer, a_queue
 

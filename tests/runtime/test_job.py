@@ -1,12 +1,12 @@
 """What a worker is told survives its way through a pipe, and nothing of it stands in an argument or a variable."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pipeline.config.load import Overrides
 from pipeline.runtime.job import Job
+from pipeline.values import replace
 from tests.models import a_log
 
 JOB = Job(
