@@ -112,6 +112,11 @@ class Unwritable(PublishRefused):
     another try would end the same way."""
 
 
+class TooLarge(PublishRefused):
+    """Raised when the body of a message is longer than `max_message_size`. Nothing was sent, and another try would end
+    the same way."""
+
+
 class SettlementError(PiperunError):
     """Raised in a handler that settles a message twice, or one that is not its own to settle."""
 

@@ -111,6 +111,7 @@ def a_broker(**changes: Any) -> Broker:
     values: dict[str, Any] = {
         "addresses": (),
         "version": "4.3",
+        "max_message_size": 16 * 2**20,
         "connect_timeout": 5.0,
         "heartbeat": 15,
         "reconnect_initial": 0.1,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from aiormq import exceptions as client
 
 from pipeline.amqp.faults import why_ended
-from pipeline.errors import ConnectionLost, Nacked, PublishRefused, Unroutable
+from pipeline.errors import ConnectionLost, Nacked, PublishRefused, TooLarge, Unroutable
 from pipeline.message import Message
 
 
@@ -24,7 +24,9 @@ class Properties:
 
 
 class Outgoing:
-    """A message with its destination."""
+    """A message with its destination. `bounded`: `max_message_size` is for it."""
+
+    bounded = True  # of the class: what is the same for nearly all is not written into each
 
     __slots__ = ("body", "exchange", "mandatory", "message_id", "properties", "routing_key")
 
@@ -54,6 +56,14 @@ class Outgoing:
     def __str__(self) -> str:
         where = f'exchange "{self.exchange}"' if self.exchange else "the default exchange"
         return f'{where} with routing key "{self.routing_key}"'
+
+
+class Kept(Outgoing):
+    """A copy of what came from a queue and is not to be lost, however large it is."""
+
+    bounded = False
+
+    __slots__ = ()
 
 
 class Suspicious(ConnectionLost):
@@ -105,6 +115,12 @@ class Outlet(Protocol):
 
 def unroutable(outgoing: Outgoing, reason: str) -> Unroutable:
     return Unroutable(exchange=outgoing.exchange, routing_key=outgoing.routing_key, reason=reason)
+
+
+def too_large(outgoing: Outgoing, longest: int) -> TooLarge:
+    return TooLarge(
+        f"a message to {outgoing} is too large: {len(outgoing.body)} bytes, and `max_message_size` is {longest} bytes"
+    )
 
 
 def nacked(outgoing: Outgoing) -> Nacked:

@@ -4,6 +4,7 @@ Hot: `send` and what it calls run once per message."""
 
 import asyncio
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -12,13 +13,13 @@ from aiormq.channel import Channel as ClientChannel
 
 from pipeline.amqp.fast.outlet import FastOutlet
 from pipeline.amqp.generation import Generation
-from pipeline.amqp.outlet import Outgoing, Outlet, Properties, Suspicious
+from pipeline.amqp.outlet import Kept, Outgoing, Outlet, Properties, Suspicious, too_large
 from pipeline.amqp.plain.outlet import PlainOutlet
 from pipeline.clock import Clock
 from pipeline.errors import ConnectionLost, NotConnected
 from pipeline.events import Blocked, Event, Unblocked
 
-__all__ = ["Outgoing", "Properties", "Publisher"]
+__all__ = ["Kept", "Outgoing", "Properties", "Publisher"]
 
 Destination = tuple[str, str]
 
@@ -40,12 +41,22 @@ class _Waiting:
 class Publisher:
     """Lives in one link. Each destination has a channel of its own, so that messages to one place keep their order and
     a refusal reaches few others; when `channels` are in use, destinations share them. At most `window` messages are
-    unconfirmed at a time. Before the link is up, and while the broker blocks it, messages wait here."""
+    unconfirmed at a time. Before the link is up, and while the broker blocks it, messages wait here. One whose body is
+    longer than `longest` goes nowhere, unless it is `Kept`: RabbitMQ would close the channel over it."""
 
     # On the plain line the client's queue to the socket takes ten writes. With fewer channels it is never full.
-    def __init__(self, *, clock: Clock, emit: Callable[[Event], None], channels: int = 8, window: int = 256) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        emit: Callable[[Event], None],
+        longest: int = sys.maxsize,
+        channels: int = 8,
+        window: int = 256,
+    ) -> None:
         self._clock = clock
         self._emit = emit
+        self._longest = longest
         self._channels = channels
         self._window = window
         self._places = window
@@ -82,8 +93,8 @@ class Publisher:
         on only the broker's answer or the end of the channel ends the wait: given up while the broker is blocked it
         may still arrive, and sent again it would be there twice.
 
-        Raises `Unroutable`, `Nacked`, `PublishRefused`; `NotConnected` when nothing was sent; `ConnectionLost` when it
-        may have arrived. Cancelled, it leaves the message on its way."""
+        Raises `Unroutable`, `Nacked`, `PublishRefused`, `TooLarge`; `NotConnected` when nothing was sent;
+        `ConnectionLost` when it may have arrived. Cancelled, it leaves the message on its way."""
         await (self.begin(outgoing) or await self._waited_for(outgoing, timeout))
 
     def begin(self, outgoing: Outgoing) -> asyncio.Future[None] | None:
@@ -91,6 +102,8 @@ class Publisher:
         confirm, or raises as above. None: somebody has to wait first, which `send` does."""
         if not outgoing.message_id:
             raise ValueError("a message is stamped with its message_id before it is sent")
+        if len(outgoing.body) > self._longest and outgoing.bounded:
+            raise too_large(outgoing, self._longest)
         outlet = None if self._waiting else self._free_outlet(outgoing)  # not past those who wait
         return None if outlet is None else self._enter(outgoing, outlet)
 

@@ -13,7 +13,7 @@ from pipeline.config.nodes import Entry, ListNode, MapNode, Node, Plain, ScalarN
 from pipeline.config.report import Report
 from pipeline.config.schema import lookup, variant
 from pipeline.config.settings import default, filled
-from pipeline.config.units import is_duration, seconds
+from pipeline.config.units import is_duration, seconds, size
 from pipeline.problems import Place
 from pipeline.secret import Secret
 
@@ -139,6 +139,7 @@ def build(root: MapNode, document: Document) -> Broker:
     return Broker(
         addresses=tuple(url.address for url in parsed),
         version=str(values["version"]),
+        max_message_size=size(str(values["max_message_size"])),
         connect_timeout=seconds(str(values["connect_timeout"])),
         heartbeat=heartbeats[0] if heartbeats else int(seconds(str(values["heartbeat"]))),
         reconnect_initial=seconds(str(reconnect["initial"])),

@@ -55,6 +55,7 @@ class Broker(Frozen, frozen=True, kw_only=True):
 
     addresses: tuple[Address, ...]
     version: str
+    max_message_size: int  # of a body, in bytes
     connect_timeout: float
     heartbeat: int
     reconnect_initial: float

@@ -80,7 +80,7 @@ class Assembly:
         self._surroundings: dict[str, context.Surroundings] = {}
         self._keys: list[Claims] = []
         self.streams: list[StreamHandler] = []
-        self.publisher = Publisher(clock=around.clock, emit=around.emit)
+        self.publisher = Publisher(clock=around.clock, emit=around.emit, longest=broker.max_message_size)
         self.consumers = [self._consumer(*each) for each in zip(self.plan.consumers, consumers, strict=True)]
         self.producers = [
             self._producer(producer, ledger)
@@ -155,6 +155,7 @@ class Assembly:
             context=self._context(plan),
             asks_context=call_plan.asks_context,
             verbose=around.verbose,
+            longest=self._broker.max_message_size,
             policy=self.prepared.policies.get(plan.consumer.name),
         )
         threads = Threads(plan.consumer.name, plan.consumer.concurrency)

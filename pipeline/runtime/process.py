@@ -2,6 +2,7 @@
 delivery is acknowledged. Loops, slots and queues are not known here. Hot: `process`."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, assert_never
@@ -17,7 +18,18 @@ from pipeline.handlers.call import Handler, Output, ended_by
 from pipeline.handlers.context import Context, Publish
 from pipeline.handlers.limit import GRACE, TimeLimit, cancelled_itself
 from pipeline.message import Message, Way
-from pipeline.outcome import DONE, GIVEN_BACK, Done, Failed, GivenBack, Outcome, Rejected, RetryAsked, seconds
+from pipeline.outcome import (
+    DONE,
+    GIVEN_BACK,
+    Done,
+    Failed,
+    GivenBack,
+    Outcome,
+    Rejected,
+    RetryAsked,
+    Undecodable,
+    seconds,
+)
 from pipeline.runtime.begun import begun
 from pipeline.runtime.outputs import Outlet, Outputs, told
 from pipeline.runtime.plan import ConsumerPlan
@@ -42,13 +54,16 @@ class Processor:
         context: Callable[[Publish], Context],
         asks_context: bool,
         verbose: bool,
+        longest: int = sys.maxsize,
         policy: Policy | None = None,
     ) -> None:
-        """Without a `policy` no message is handled a second time."""
+        """A message whose body is longer than `longest` bytes is not handled. Without a `policy` no message is handled
+        a second time."""
         consumer = plan.consumer
         self._consumer = consumer
         self._manual = consumer.ack == "manual"
         self._dead_letter = plan.dead_letter is not None
+        self._longest = longest
         self._policy = policy
         self._counted_in = None if policy is None else COUNTED_IN[policy.strategy]
         self._inline = policy is not None and policy.strategy == "inline"
@@ -84,7 +99,10 @@ class Processor:
         try:
             # Handle, conclude, settle. Nearly every message needs no more than the first line and the last one, which
             # is why the steps stand here and not in a coroutine each.
-            run = self._begun(case, handler, outputs)
+            if len(case.delivery.message.body) > self._longest:
+                run = self._too_large(case.message)
+            else:
+                run = self._begun(case, handler, outputs)
             outcome = await run if self._limit is None else await self._limit.within(run)
             ARMED and reach("settle.after_handler")
             if outcome is not DONE or outputs is not None or self._manual:
@@ -171,6 +189,12 @@ class Processor:
         except (TimeoutError, asyncio.CancelledError):
             return False
         return True
+
+    async def _too_large(self, message: Message) -> Outcome:
+        """In the place of the handler, before anything reads the body."""
+        return Undecodable(
+            f"too large: its body has {len(message.body)} bytes, and `max_message_size` is {self._longest} bytes"
+        )
 
     def _begun(self, case: Case, handler: Handler, outputs: Outputs | None) -> Coroutine[Any, Any, Outcome]:
         message = case.delivery.message

@@ -12,13 +12,13 @@ from pipeline.amqp.link import Link
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Pipeline
-from pipeline.errors import ConnectionLost, Nacked, NotConnected, PiperunError, Unroutable, Unwritable
+from pipeline.errors import ConnectionLost, Nacked, NotConnected, PiperunError, TooLarge, Unroutable, Unwritable
 from pipeline.events import Event
 from pipeline.message import Message
 from pipeline.runtime.target import Target
 from pipeline.values import Frozen
 
-Kind = Literal["unroutable", "nacked", "refused", "unwritable", "not-sent", "unconfirmed", "blocked"]
+Kind = Literal["unroutable", "nacked", "refused", "unwritable", "too-large", "not-sent", "unconfirmed", "blocked"]
 
 _SIDE_BY_SIDE = 256  # as many as a publisher leaves unconfirmed
 _GRACE = 0.5  # seconds in which the publisher itself can say why nothing went
@@ -72,7 +72,7 @@ async def _send(pipeline: Pipeline, messages: Sequence[Outgoing], timeout: float
 @asynccontextmanager
 async def _line(pipeline: Pipeline, clock: Clock) -> AsyncIterator[tuple[Link, Publisher]]:
     """Through the client alone: for a few messages the fast line is not worth the look whether it can be had."""
-    publisher = Publisher(clock=clock, emit=_unheard)
+    publisher = Publisher(clock=clock, emit=_unheard, longest=pipeline.broker.max_message_size)
     link = Link(
         broker=pipeline.broker,
         name=f"piperun {pipeline.name} send {platform.node()}:{os.getpid()}",
@@ -106,7 +106,7 @@ async def _ended(
     except TimeoutError:
         return _unconfirmed(outgoing, timeout, blocked=link.blocked)
     except PiperunError as error:
-        if link.blocked:
+        if link.blocked and not isinstance(error, TooLarge):
             return "blocked", str(error)
         return _kind(error), str(error)
     return None
@@ -127,6 +127,8 @@ def _kind(error: PiperunError) -> Kind:
             return "nacked"
         case Unwritable():
             return "unwritable"
+        case TooLarge():
+            return "too-large"
         case NotConnected():
             return "not-sent"
         case ConnectionLost():
@@ -140,6 +142,7 @@ _WAYS_OUT: dict[Kind, str] = {
     "nacked": "see how full it is: `piperun doctor FILE`; a limit with `reject-publish` refuses what is too much",
     "refused": "RabbitMQ's log says more; `piperun doctor FILE` looks at what the file needs there",
     "unwritable": "change the header or property; nothing was sent",
+    "too-large": "nothing was sent; `broker.max_message_size` is the file's limit, and the broker has one of its own",
     "not-sent": "nothing was sent; try again",
     "unconfirmed": "it may have arrived: look before you send it again, with the same --message-id",
     "blocked": "it may arrive when the alarm ends: look before you send it again; `rabbitmqctl status` shows alarms",

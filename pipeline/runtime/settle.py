@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import assert_never
 
-from pipeline.amqp.publish import Outgoing, Publisher
+from pipeline.amqp.publish import Kept, Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import wait_queue
 from pipeline.errors import ChannelGone, ConnectionLost, PublishRefused, SettlementError, Unroutable, Unwritable
@@ -308,4 +308,4 @@ class Settler:
 
 
 def _to(queue: str, copy: Message) -> Outgoing:
-    return Outgoing.of(copy, exchange="", routing_key=queue, mandatory=True)
+    return Kept.of(copy, exchange="", routing_key=queue, mandatory=True)

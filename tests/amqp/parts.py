@@ -31,6 +31,7 @@ def broker_of(*urls: str, **changes: Any) -> Broker:
     """Short pauses, so that a test sees several tries."""
     usual: dict[str, Any] = {
         "version": "3.10",
+        "max_message_size": 16 * 2**20,
         "connect_timeout": 5.0,
         "heartbeat": 15,
         "reconnect_initial": 0.05,

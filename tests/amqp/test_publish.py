@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pipeline.amqp.link import Link
-from pipeline.amqp.publish import Outgoing, Publisher
+from pipeline.amqp.publish import Kept, Outgoing, Publisher
 from pipeline.clock import FakeClock, SystemClock
 from pipeline.errors import ConnectionLost, Nacked, NotConnected, PublishError, PublishRefused, Unroutable
 from pipeline.events import Blocked, Unblocked
@@ -69,6 +69,24 @@ async def test_a_confirmed_message_is_in_the_queue(broker: BrokerUnderTest) -> N
     (message,) = await broker.get_all("q")
     assert (message.body, message.message_id, message.content_type) == (b"hello", "m-1", "text/plain")
     assert message.delivery_mode == 2
+
+
+async def test_a_message_that_is_too_large_is_refused_before_anything_is_written(broker: BrokerUnderTest) -> None:
+    async with publishing(broker.url, "q", longest=1024) as (publisher, _):
+        # Given one that is as long as may be, and one byte more, and a copy that is to be kept
+        longest, longer = outgoing("q", bytes(1024), message_id="1"), outgoing("q", bytes(1025), message_id="2")
+        kept = Kept.of(Message(bytes(1026), message_id="3"), exchange="", routing_key="q", mandatory=True)
+        assert await results(publisher, longest, longer, kept) == ["confirmed", "TooLarge", "confirmed"]
+
+        # Then it is named, on a line that knows nothing of it
+        with pytest.raises(
+            PublishRefused,
+            match=r'^a message to the default exchange with routing key "q" is too large: 1025 bytes, and '
+            r"`max_message_size` is 1024 bytes$",
+        ):
+            await publisher.send(longer, timeout=WAIT)
+        assert publisher.outstanding == 0
+    assert [len(message.body) for message in await broker.get_all("q")] == [1024, 1026]
 
 
 async def test_messages_to_one_destination_keep_their_order(broker: BrokerUnderTest) -> None:

@@ -10,6 +10,7 @@ x-fast: &fast {prefetch: 100, concurrency: 16}
 broker:
   url: ["amqp://app:${PASSWORD}@rabbit-1/shop", "amqp://app:${PASSWORD}@rabbit-2/shop"]
   version: "3.10"
+  max_message_size: 64MB
   connect_timeout: 5s
   heartbeat: 30s
   reconnect: {initial: 1s, max: 1m}

@@ -62,12 +62,14 @@ def test_an_empty_object_has_the_defaults_of_the_schema() -> None:
     assert (pipeline.publish.exchange, pipeline.publish.mandatory, pipeline.publish.headers) == ("", True, {})
     assert (pipeline.broker.version, pipeline.broker.heartbeat, pipeline.broker.connect_timeout) == ("4.3", 15, 10.0)
     assert (pipeline.broker.reconnect_initial, pipeline.broker.reconnect_max) == (0.5, 30.0)
+    assert pipeline.broker.max_message_size == 16 * 2**20
 
 
 def test_the_long_form_of_everything() -> None:
     pipeline = pipeline_of(FULL, ENVIRONMENT)
     assert [str(address) for address in pipeline.broker.addresses] == ["rabbit-1:5672", "rabbit-2:5672"]
     assert (pipeline.broker.heartbeat, pipeline.broker.reconnect_max) == (30, 60.0)
+    assert pipeline.broker.max_message_size == 64_000_000
     assert pipeline.secrets == (Secret("hunter-two"),)
     assert pipeline.runtime == Runtime(
         until="idle",

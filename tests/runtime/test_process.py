@@ -24,6 +24,7 @@ from pipeline.events import MessageDone, MessageReceived, Notice, SettleTroubled
 from pipeline.handlers.context import Context
 from pipeline.message import Message
 from pipeline.runtime.settle import LONGEST_HOLD
+from tests.models import a_retry
 from tests.runtime.stand_ins import (
     NEVER,
     Answer,
@@ -116,6 +117,44 @@ async def test_a_body_that_does_not_fit_never_reaches_the_handler() -> None:
     await works.process(Message(b"{", content_type="application/json", message_id="m-1", queue="billing"))
     assert works.failed.reason == "decode"
     assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+@pytest.mark.parametrize("ack", ["on_success", "manual"])
+@pytest.mark.parametrize("strategy", [None, "broker", "inline"])
+async def test_a_body_that_is_too_large_never_reaches_the_handler_and_is_not_retried(
+    ack: str, strategy: str | None
+) -> None:
+    async def charge(message: Message) -> None:
+        raise AssertionError("it was called")
+
+    retry = None if strategy is None else a_retry(5.0, strategy=strategy)
+    works = Works(charge, longest=10, ack=ack, retry=retry)
+    delivery = await works.process(Message(b"x" * 11, message_id="m-1", queue="billing"))
+    assert delivery.settled == ["ack"]
+    assert [(each.routing_key, each.body) for each in works.publisher.sent] == [("billing.dlq", b"x" * 11)]
+    assert works.failed.reason == "decode"
+    assert works.failed.error == "Undecodable: too large: its body has 11 bytes, and `max_message_size` is 10 bytes"
+    assert counts(works.ledger) == {"delivered": 1, "dead_lettered": 1}
+
+
+async def test_with_ack_none_a_body_that_is_too_large_is_dropped() -> None:
+    async def charge(body: bytes) -> None:
+        raise AssertionError("it was called")
+
+    works = Works(charge, longest=10, ack="none")
+    await works.process(Message(b"x" * 11, message_id="m-1", queue="billing"))
+    assert (works.failed.dropped, works.publisher.sent) == (True, [])
+    assert counts(works.ledger) == {"delivered": 1, "dropped": 1}
+
+
+async def test_a_body_as_long_as_the_limit_is_handled_also_when_its_handler_makes_it_longer() -> None:
+    async def charge(message: Message) -> None:
+        message.body = b"x" * 11
+        raise ValueError(str(message.attempt))
+
+    works = Works(charge, longest=10, retry=a_retry(5.0, strategy="inline"))
+    await works.process(Message(b"x" * 10, message_id="m-1", queue="billing"))
+    assert (works.failed.reason, works.failed.error[:10]) == ("max_attempts", "ValueError")
 
 
 async def test_a_handler_that_takes_too_long_is_ended_and_its_message_dead_lettered() -> None:

@@ -59,6 +59,18 @@ async def test_an_exchange_that_is_not_there_and_a_header_that_cannot_be_written
     assert (unwritable.kind, unwritable.hint) == ("unwritable", "change the header or property; nothing was sent")
 
 
+async def test_what_is_too_large_is_told_and_not_sent_whatever_the_broker_says(broker: BrokerUnderTest) -> None:
+    await broker.declare("billing")
+    broker.block()
+    pipeline = a_pipeline(broker=broker_of(broker.url, max_message_size=10))
+    large = [Message(bytes(11), message_id="1")]
+    end = await asyncio.to_thread(send, pipeline, BILLING, large, timeout=10.0, clock=SystemClock())
+    broker.unblock()
+    assert (only(end).kind, only(end).hint[:17]) == ("too-large", "nothing was sent;")
+    assert "too large: 11 bytes, and `max_message_size` is 10 bytes" in only(end).sentence
+    assert broker.queue_depths() == {"billing": 0}
+
+
 async def test_an_alarm_is_told_after_the_timeout(broker: BrokerUnderTest) -> None:
     await broker.declare("billing")
     broker.block()

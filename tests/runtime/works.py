@@ -43,6 +43,7 @@ class Works:
         answers: Sequence[Answer] = (),
         *,
         verbose: bool = False,
+        longest: int = 16 * 2**20,
         dead_letter: Any = None,
         store: Store | None = None,
         **consumer: Any,
@@ -86,6 +87,7 @@ class Works:
             context=partial(Context, around),
             asks_context=called.asks_context,
             verbose=verbose,
+            longest=longest,
             policy=a_policy(plan.consumer),
         )
         self.processor = processor if claims is None else Once(claims, processor, self.settler, self.ledger)
