@@ -10,6 +10,7 @@ from pipeline.errors import ConnectionLost
 from pipeline.events import ConsumerInterrupted, ConsumerStarted
 from pipeline.message import Message
 from pipeline.runtime.roll_call import COUNT_AFTER, LOOK_EVERY, RollCall, _expected
+from pipeline.values import replace
 from tests.brokers import BrokerUnderTest
 from tests.models import a_consumer, a_pipeline, a_queue
 from tests.runtime.line import Line
@@ -168,4 +169,4 @@ async def test_it_looks_every_five_seconds_and_counts_every_minute() -> None:
 def test_so_many_are_expected_of_three(queue: dict[str, Any], expected: int) -> None:
     plan = a_plan()
     changed = a_queue("billing", **queue)
-    assert _expected(type(plan)(**{**vars(plan), "queue": changed}), 3) == expected
+    assert _expected(replace(plan, queue=changed), 3) == expected
