@@ -1,6 +1,7 @@
 """Somebody changes the world under a running pipeline: the password of its login, the file that the next process is
 started with. What runs goes on, or says loudly why it waits; what does not fit is refused and touches nothing."""
 
+import os
 import signal
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -185,3 +186,67 @@ async def test_an_old_and_a_new_file_that_run_together(
 
 def handled_by(output: str) -> list[str]:
     return [line.partition(" handled ")[2] for line in output.splitlines() if " handled task " in line]
+
+
+BOUND = """
+broker: ${AMQP_URL}
+exchanges:
+  orders: {type: topic}
+queues:
+  tasks: {bindings: [{exchange: orders, routing_key: "order.#"}]}
+  others: {}
+producers:
+  numbers: {source: "steps:numbers", publish: {exchange: orders, routing_key: order.created}, max_in_flight: 10}
+consumers:
+  worker: {queue: tasks, handler: "steps:work", prefetch: 5}
+runtime: {until: idle}
+"""
+
+
+async def test_a_binding_that_is_taken_away_while_it_runs(
+    broker: BrokerUnderTest, run_piperun: Commands, steps: Path
+) -> None:
+    """What nobody would get is not sent into the void: the producer fails, and says with which exchange and key."""
+    command = run_piperun(BOUND, env={"AMQP_URL": broker.url})
+    in_the_middle(steps)
+    async with broker.channel() as channel:
+        queue = await channel.get_queue("tasks")
+        await queue.unbind("orders", "order.#")
+    command.wait_for_line('numbers: exchange "orders" has no queue for routing key "order.created"')
+    assert command.wait(30) == 1
+    # What the broker had confirmed until then is there, once
+    last = command.lines[-1]
+    confirmed = int(last.partition(" sent and confirmed")[0].rpartition(" ")[2])
+    found = await sights(broker.url, steps)
+    assert len(found) == len(numbers_of(found)) == confirmed < COUNT
+
+
+IN_CONFLICT = """
+broker: ${AMQP_URL}
+queues:
+  tasks: {}
+  others: {}
+consumers:
+  first: {queue: tasks, handler: "steps:work"}
+  second: {queue: others, handler: "steps:work"}
+runtime: {workers: 1}
+"""
+
+
+async def test_a_queue_that_comes_back_otherwise_while_a_worker_is_down(
+    broker: BrokerUnderTest, run_piperun: Commands, steps: Path
+) -> None:
+    # Given a worker that is killed, and a queue that is made anew before the next one starts
+    command = run_piperun(IN_CONFLICT, env={"AMQP_URL": broker.url})
+    command.wait_for_line("worker.1 pipeline: .*ready with")
+    pid = int(command.wait_for_line(r"started as process \d+").rpartition(" ")[2])
+    async with broker.channel() as channel:
+        os.kill(pid, signal.SIGKILL)
+        await channel.queue_delete("others")
+        await channel.declare_queue("others", durable=True, arguments={"x-max-length": 3})
+    # Then the next one is no first start: its consumer is in conflict, and the other one works
+    command.wait_for_line("worker.1 consumer.second: in conflict: .*next attempt in")
+    await broker.publish("tasks", b"1")
+    wait_until(lambda: 1 in numbers_of(handled(steps)), told="a message of the healthy consumer")
+    command.send_signal(signal.SIGTERM)
+    assert command.wait() == 0
