@@ -2,25 +2,22 @@
 with the one exception that `compare` names. What it means is `drift`'s."""
 
 import asyncio
-import os
-import platform
 import secrets
 from collections.abc import Mapping, Sequence
 
 from pipeline.amqp.declare import compare
+from pipeline.amqp.generation import Generation
 from pipeline.amqp.inspect import Depth, Unseen, look, server
-from pipeline.amqp.link import Generation, Link
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Exchange, Queue, Topology
 from pipeline.errors import BrokerError, ConnectionLost, PublishError, Unroutable
-from pipeline.events import Event
 from pipeline.message import Message
 from pipeline.runtime.drift import Publishing, Seen
+from pipeline.runtime.errand import connected
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.rights import objects
 
-_GOODBYE = 1.0  # seconds
 _LOOK_EVERY = 0.02  # seconds
 _AN_ANSWER = 3.0  # seconds; on a line that was quick until then, no answer is an answer, too
 
@@ -31,29 +28,14 @@ def examine(plan: Plan, *, comparing: bool, clock: Clock) -> Seen:
 
 
 async def _examine(plan: Plan, comparing: bool, clock: Clock) -> Seen:
-    publisher = Publisher(clock=clock, emit=_unheard)
-    link = Link(
-        broker=plan.pipeline.broker,
-        name=f"piperun {plan.pipeline.name} doctor {platform.node()}:{os.getpid()}",
-        purpose="doctor",
-        clock=clock,
-        emit=_unheard,
-        declare=None,
-        parts=[publisher],
-        plain=True,
-    )
-    await link.open(wait=False)
-    generation = link.generation
-    keeping = asyncio.create_task(link.keep())
-    try:
-        if generation is None:
+    publisher = Publisher(clock=clock, emit=lambda _: None)
+    async with connected(plan.pipeline, "doctor", clock, publisher) as link:
+        if link.generation is None:
             raise BrokerError("lost the connection before anything was asked")
-        return await _seen(plan, generation, publisher, comparing, clock)
-    except ConnectionLost as error:
-        raise BrokerError(f"lost the connection while looking ({error})") from None
-    finally:
-        await link.close(timeout=_GOODBYE)
-        await keeping
+        try:
+            return await _seen(plan, link.generation, publisher, comparing, clock)
+        except ConnectionLost as error:
+            raise BrokerError(f"lost the connection while looking ({error})") from None
 
 
 async def _seen(plan: Plan, generation: Generation, publisher: Publisher, comparing: bool, clock: Clock) -> Seen:
@@ -114,7 +96,3 @@ async def _try_to_publish(generation: Generation, publisher: Publisher, clock: C
             return "blocked"
         case _:
             raise end
-
-
-def _unheard(_: Event) -> None:
-    """What is wrong with the line is told at the end."""

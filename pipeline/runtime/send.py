@@ -2,10 +2,7 @@
 Nothing is declared for them. Where they come from, and how the end is told, is not known here."""
 
 import asyncio
-import os
-import platform
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.amqp.link import Link
@@ -13,8 +10,8 @@ from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Pipeline
 from pipeline.errors import ConnectionLost, Nacked, NotConnected, PiperunError, TooLarge, Unroutable, Unwritable
-from pipeline.events import Event
 from pipeline.message import Message
+from pipeline.runtime.errand import connected
 from pipeline.runtime.target import Target
 from pipeline.values import Frozen
 
@@ -22,7 +19,6 @@ Kind = Literal["unroutable", "nacked", "refused", "unwritable", "too-large", "no
 
 _SIDE_BY_SIDE = 256  # as many as a publisher leaves unconfirmed
 _GRACE = 0.5  # seconds in which the publisher itself can say why nothing went
-_GOODBYE = 1.0  # seconds
 
 
 class Failure(Frozen, frozen=True, kw_only=True):
@@ -52,7 +48,8 @@ def send(pipeline: Pipeline, to: Target, messages: Sequence[Message], *, timeout
 
 
 async def _send(pipeline: Pipeline, messages: Sequence[Outgoing], timeout: float, clock: Clock) -> Sent:
-    async with _line(pipeline, clock) as (link, publisher):
+    publisher = Publisher(clock=clock, emit=lambda _: None, longest=pipeline.broker.max_message_size)
+    async with connected(pipeline, "send", clock, publisher) as link:
         confirmed: list[str] = []
         failures: list[Failure] = []
         for start in range(0, len(messages), _SIDE_BY_SIDE):
@@ -67,33 +64,6 @@ async def _send(pipeline: Pipeline, messages: Sequence[Outgoing], timeout: float
             if failures:
                 break
         return Sent(confirmed=tuple(confirmed), failures=tuple(failures))
-
-
-@asynccontextmanager
-async def _line(pipeline: Pipeline, clock: Clock) -> AsyncIterator[tuple[Link, Publisher]]:
-    """Through the client alone: for a few messages the fast line is not worth the look whether it can be had."""
-    publisher = Publisher(clock=clock, emit=_unheard, longest=pipeline.broker.max_message_size)
-    link = Link(
-        broker=pipeline.broker,
-        name=f"piperun {pipeline.name} send {platform.node()}:{os.getpid()}",
-        purpose="publish",
-        clock=clock,
-        emit=_unheard,
-        declare=None,
-        parts=[publisher],
-        plain=True,
-    )
-    await link.open(wait=False)
-    keeping = asyncio.create_task(link.keep())
-    try:
-        yield link, publisher
-    finally:
-        await link.close(timeout=_GOODBYE)
-        await keeping
-
-
-def _unheard(_: Event) -> None:
-    """Who sends by hand is told at the end."""
 
 
 async def _ended(

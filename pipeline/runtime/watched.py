@@ -101,9 +101,8 @@ class WatchedRun(ConsumerRun):
             if deaths := await self._deaths(held):
                 await self._see_to(number, case, handler, held, deaths)
                 return True
-            await self._alone.until(
-                lambda: not self._alone.closed or self._draining
-            )  # it may have been asked meanwhile
+            # It may have been asked for meanwhile.
+            await self._alone.until(lambda: not self._alone.closed or self._draining)
             if self._draining:
                 await self._settler.settle(case, GIVE_BACK)
             return self._draining
