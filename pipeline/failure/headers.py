@@ -70,6 +70,11 @@ def dead_letter_copy(
         **_of_earlier_copies(message),
         **_of_a_replay(message),
     }
+    return copy_with(headers, message, username=username)
+
+
+def copy_with(headers: Headers, message: Message, *, username: str) -> Message:
+    """Body and properties of `message`, but for what a copy cannot keep: that goes into its headers."""
     if message.expiration is not None:
         headers[_ORIG_EXPIRATION] = message.expiration
     if message.user_id is not None and message.user_id != username:

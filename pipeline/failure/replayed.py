@@ -3,7 +3,7 @@ where it goes is decided elsewhere."""
 
 import uuid
 
-from pipeline.failure.headers import ATTEMPT, NOT_COPIED
+from pipeline.failure.headers import ATTEMPT, NOT_COPIED, copy_with
 from pipeline.failure.story import REPLAYS, Story
 from pipeline.message import Message
 
@@ -19,23 +19,7 @@ def replayed(message: Message, story: Story, *, username: str) -> Message:
     for name, value in origin.items():
         if value is not None:
             headers[f"x-piperun-{name}"] = value
-    if message.expiration is not None:
-        headers["x-piperun-orig-expiration"] = message.expiration
-    if message.user_id is not None and message.user_id != username:
-        headers["x-piperun-orig-user-id"] = message.user_id
-    return Message(
-        message.body,
-        headers=headers,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        delivery_mode="persistent",
-        priority=message.priority,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        # Returns are matched by message id, and repeats can only be recognised by one.
-        message_id=message.message_id or uuid.uuid4().hex,
-        timestamp=message.timestamp,
-        type=message.type,
-        user_id=message.user_id if message.user_id == username else None,
-        app_id=message.app_id,
-    )
+    copy = copy_with(headers, message, username=username)
+    # Returns are matched by message id, and repeats can only be recognised by one.
+    copy.message_id = copy.message_id or uuid.uuid4().hex
+    return copy
