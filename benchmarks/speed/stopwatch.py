@@ -30,6 +30,7 @@ class Stopwatch:
         self._count = 0
         self._next = task.skip
         self._first: Moment | None = None
+        self._newest = 0.0
         self._latencies: list[int] = []
         self._profiler = cProfile.Profile() if task.profile else None
 
@@ -45,10 +46,15 @@ class Stopwatch:
             self._latencies.append(time.monotonic_ns() - int.from_bytes(body[:8]))
         return self.tick()
 
+    def tick_of_some(self) -> None:
+        """The same where several processes share the messages, and none of them knows which is its last."""
+        self.tick()
+        self._newest = time.monotonic()
+
     def report(self) -> None:
-        """Print what there is, before the last message is reached: where several processes share the messages."""
+        """Print what there is up to the newest of some, without the time that has gone by since."""
         if self._first is not None and self.result is None and self._count > self._task.skip:
-            self._end(self._first)
+            self._end(self._first, at=self._newest)
 
     def _begin(self) -> bool:
         self._first = self._moment()
@@ -57,7 +63,7 @@ class Stopwatch:
             self._profiler.enable()
         return False
 
-    def _end(self, first: Moment) -> bool:
+    def _end(self, first: Moment, at: float | None = None) -> bool:
         last = self._moment()
         if self._profiler is not None:
             self._profiler.disable()
@@ -65,7 +71,7 @@ class Stopwatch:
         self.result = Result(
             messages=self._count - self._task.skip,
             first=first.at,
-            last=last.at,
+            last=last.at if at is None else at,
             cpu_seconds=last.cpu_seconds - first.cpu_seconds,
             node_cpu_seconds=last.node_cpu_seconds - first.node_cpu_seconds,
             peak_mib=peak_mib(),

@@ -29,7 +29,7 @@ class Task:
     gather: int = 1  # acknowledge so many with one `multiple`; only the C program does it
     in_flight: int = 100  # publishes without a confirm
     latency: bool = False  # each body begins with the time of its publish, by the monotonic clock, in nanoseconds
-    work: int = 0  # microseconds of CPU that a handler uses
+    work: int = 0  # rounds of `computing.compute` that a handler goes through
     profile: str = ""  # where Python writes a profile of what was timed
 
     def environment(self) -> dict[str, str]:

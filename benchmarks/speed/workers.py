@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.speed import pipelines
+from benchmarks.speed.computing import rounds_in
 from benchmarks.speed.figures import Spread, ratio
 from benchmarks.speed.node import Node
 from benchmarks.speed.peers import PEERS, Start, piperun_command
@@ -17,7 +18,7 @@ from benchmarks.speed.table import Table
 from benchmarks.speed.task import results
 
 WORKERS: Final = (1, 2)
-WORK: Final = 1_000  # microseconds of CPU for each message
+WORK: Final = 0.001  # seconds of CPU for each message
 MESSAGES: Final = 4_000
 _SHAPE: Final = Shape(kind="consume", prefetch=10)
 _PATIENCE: Final = 120
@@ -32,20 +33,21 @@ class Share:
 
 
 def measure_workers(node: Node, rounds: int, messages: int, tell: Callable[[str], None]) -> list[Share]:
+    work = rounds_in(WORK)
     found = [Share(workers=workers) for workers in WORKERS]
     for number in range(1, rounds + 1):
         for each in found:
-            each.rates.append(_rate(each.workers, node, messages or MESSAGES))
+            each.rates.append(_rate(each.workers, node, messages or MESSAGES, work))
             tell(f"round {number} of {rounds}: workers {each.workers}, {each.rates[-1]:,.0f} messages/s")
     return found
 
 
-def _rate(workers: int, node: Node, messages: int) -> float:
+def _rate(workers: int, node: Node, messages: int, work: int) -> float:
     """From the first message of the first worker to the last of the last one."""
     node.prepare(_SHAPE.queue_type)
     node.fill(messages, body=_SHAPE.body, persistent=_SHAPE.persistent)
     # One more than there are: the count that ends a run is never reached, `until: idle` ends it.
-    task = replace(task_of(_SHAPE, PEERS[0], node, messages + 1), skip=1, work=WORK)
+    task = replace(task_of(_SHAPE, PEERS[0], node, messages + 1), skip=1, work=work)
     with tempfile.TemporaryDirectory(prefix="piperun-bench-") as folder:
         file = pipelines.write(pipelines.working(node.url, workers), Path(folder))
         with started(Start(command=piperun_command(file), environment={}), task, Path(folder)) as process:
@@ -58,7 +60,7 @@ def _rate(workers: int, node: Node, messages: int) -> float:
 def workers_table(found: Sequence[Share]) -> Table:
     one = found[0].rates
     return Table(
-        title=f"handlers that need {WORK / 1000:g} ms of CPU, prefetch {_SHAPE.prefetch}",
+        title=f"handlers that need {WORK * 1000:g} ms of CPU, prefetch {_SHAPE.prefetch}",
         head=("", "messages/s", "min to max", "to one worker"),
         rows=tuple(_line(each, one) for each in found),
     )
