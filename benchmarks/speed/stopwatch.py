@@ -52,7 +52,7 @@ class Stopwatch:
         self._newest = time.monotonic()
 
     def report(self) -> None:
-        """Print what there is up to the newest of some, without the time that has gone by since."""
+        """Print what there is up to the newest of some, without the time since then; CPU time is that up to now."""
         if self._first is not None and self.result is None and self._count > self._task.skip:
             self._end(self._first, at=self._newest)
 
