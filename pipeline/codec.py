@@ -88,14 +88,15 @@ def _chooser(annotation: object, content: Content | None) -> _Choose:
     return chosen
 
 
-def encode(value: object) -> tuple[bytes, str]:
-    """A value as a body, and its content type: bytes stay, text becomes UTF-8, anything else JSON (dataclasses,
-    Structs, pydantic models, dates, decimals, sets...; NaN and infinity become null). Raises `EncodeError`."""
+def encode(value: object) -> tuple[bytes, str | None]:
+    """A value as a body, and its content type: bytes stay, and have none, for what is in them nobody has said; text
+    becomes UTF-8, anything else JSON (dataclasses, Structs, pydantic models, dates, decimals, sets...; NaN and infinity
+    become null). Raises `EncodeError`."""
     try:
         if isinstance(value, bytes):
-            return value, "application/octet-stream"
+            return value, None
         if isinstance(value, bytearray | memoryview):
-            return bytes(value), "application/octet-stream"
+            return bytes(value), None
         if isinstance(value, str):
             return value.encode(), "text/plain; charset=utf-8"
         return _JSON.encode(value), "application/json"

@@ -117,12 +117,13 @@ def _read(body: str | None) -> bytes:
         raise UsageError(f'cannot read "{body[1:]}": {why}') from None
 
 
-def _content_type(body: bytes) -> str:
-    """As a source of a file would write it: an object or an array is JSON, anything else that can be read is text."""
+def _content_type(body: bytes) -> str | None:
+    """As a source of a file would write it: an object or an array is JSON, anything else that can be read is text, and
+    of the rest nobody knows."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        return "application/octet-stream"
+        return None
     try:
         return "application/json" if isinstance(json.loads(text), dict | list) else "text/plain; charset=utf-8"
     except (ValueError, RecursionError):

@@ -19,7 +19,7 @@ class Stamp:
     def __init__(self, publish: Publish) -> None:
         self._publish = publish
         self._exchange, self._routing_key, self._mandatory = publish.exchange, publish.routing_key, publish.mandatory
-        self._properties: dict[str, Properties] = {}  # by the content types that `encode` gives: three
+        self._properties: dict[str | None, Properties] = {}  # by what `encode` calls the body
 
     def outgoing(self, value: object, message_id: str) -> Outgoing:
         if isinstance(value, Message):
