@@ -2,9 +2,12 @@
 otherwise becomes differences, all of them in one go. Nothing is ever deleted or purged; who needs the objects is not
 known here."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from aiormq.abc import AbstractChannel as ClientChannel
 
@@ -18,30 +21,76 @@ from pipeline.errors import BrokerError, ConnectionLost
 __all__ = ["Difference", "Topology", "compare", "declare"]
 
 _FORBIDDEN, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
+_MOST_CHANNELS: Final = 8  # three times as fast as one; sixteen are not faster
+_OBJECTS_FOR_A_CHANNEL: Final = 10
 _ROUNDS = 32  # more attributes than any object has: each round adopts one of the broker's values
+
+Object = Exchange | Queue
+_Ask = Callable[[Scratch, Object], Awaitable[list[Difference]]]
 
 
 async def compare(generation: Generation, topology: Topology) -> tuple[Difference, ...]:
     """What exists and is not as the file says, and what is to be checked and does not exist. Makes nothing, with one
     exception: an object that vanishes between being found and being compared is made as the file says."""
-    async with Scratch(generation) as scratch:
-        found = [await _compared(scratch, each) for each in topology.objects if each.declare != "skip"]
-    return tuple(each for differences in found for each in differences)
+    async with _channels(generation, topology) as channels:
+        wanted = [each for each in topology.objects if each.declare != "skip"]
+        return tuple(await _for_each(wanted, _compared, channels))
 
 
 async def declare(generation: Generation, topology: Topology) -> tuple[Difference, ...]:
-    """All exchanges, then queues, then bindings of exchanges, then of queues. What cannot be declared is in the answer
-    and does not keep the rest from it. Safe to call again. Raises `ConnectionLost`."""
-    async with Scratch(generation) as scratch:
-        differences: list[Difference] = []
-        for wanted in topology.objects:
-            differences += await _declared(scratch, wanted)
+    """All exchanges, then queues, then bindings. What cannot be declared is in the answer and does not keep the rest
+    from it. Safe to call again. Raises `ConnectionLost`."""
+    async with _channels(generation, topology) as channels:
+        differences = await _for_each(topology.exchanges, _declared, channels)
+        differences += await _for_each(topology.queues, _declared, channels)
         trouble = {(each.kind, each.name) for each in differences}
-        for wanted in topology.objects:
-            if wanted.declare == "assert" and (wish(wanted).kind, wanted.name) not in trouble:
-                differences += await _bound(scratch, wanted)
+        to_bind = [
+            each
+            for each in topology.objects
+            if each.bindings and each.declare == "assert" and (wish(each).kind, each.name) not in trouble
+        ]
+        differences += await _for_each(to_bind, _bound, channels)
     _remember(generation, topology.queues, differences)
     return tuple(differences)
+
+
+# Many at a time: a broker that waits for its disk or for its other nodes over one of them goes on with the others
+
+
+@asynccontextmanager
+async def _channels(generation: Generation, topology: Topology) -> AsyncIterator[Sequence[Scratch]]:
+    """One, and one more for each ten objects, as far as more are of use. Each is opened when it is first needed."""
+    number = min(_MOST_CHANNELS, 1 + len(topology.objects) // _OBJECTS_FOR_A_CHANNEL)
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(Scratch(generation)) for _ in range(number)]
+
+
+async def _for_each(wanted: Sequence[Object], ask: _Ask, channels: Sequence[Scratch]) -> list[Difference]:
+    """What came of asking for each, in their order. A channel that is free takes the next."""
+    found: list[list[Difference]] = [[] for _ in wanted]
+    left = iter(enumerate(wanted))
+
+    async def some(scratch: Scratch) -> None:
+        for number, each in left:
+            found[number] = await ask(scratch, each)
+
+    ended = await asyncio.gather(*map(some, channels[: len(wanted)]), return_exceptions=True)
+    errors = [each for each in ended if each is not None]
+    if any(isinstance(error, ConnectionLost) for error in errors):
+        await _acquit(wanted, channels[0])
+    if errors:
+        raise errors[0]
+    return [difference for differences in found for difference in differences]
+
+
+async def _acquit(asked: Sequence[Object], scratch: Scratch) -> None:
+    """The broker has ended the connection over one object, and does not say which: all that were asked for just then
+    are under suspicion. The innocent are found by asking for each on a connection of its own."""
+    suspects = [each for each in map(wish, asked) if (each.kind, each.name) in scratch.fatal]
+    if len(suspects) > 1:
+        for each in suspects:
+            with contextlib.suppress(ConnectionLost, BrokerError, Refused):
+                await _declare_apart(scratch, each)
 
 
 # Objects
@@ -109,14 +158,24 @@ async def _asserted_apart(scratch: Scratch, wanted: Wish, why: str) -> list[Diff
         if refusal.code != _NOT_FOUND:
             return [_refused(wanted, refusal)]
     try:
-        async with scratch.apart() as other:
-            await other.ask(f"the declaration of {wanted}", partial(_declare, wanted=wanted))
+        await _declare_apart(scratch, wanted)
     except (ConnectionLost, BrokerError):
         return [Difference(kind=wanted.kind, name=wanted.name, sentence=why)]
     except Refused as refusal:
         return [_refused(wanted, refusal)]
-    scratch.fatal.pop((wanted.kind, wanted.name), None)
     return []
+
+
+async def _declare_apart(scratch: Scratch, wanted: Wish) -> None:
+    """Raises `Refused`, and `ConnectionLost` or `BrokerError` where it costs this connection, too. What does not may be
+    asked for anywhere from now on."""
+    async with scratch.apart() as other:
+        try:
+            await other.ask(f"the declaration of {wanted}", partial(_declare, wanted=wanted))
+        except Refused:
+            scratch.fatal.pop((wanted.kind, wanted.name), None)
+            raise
+    scratch.fatal.pop((wanted.kind, wanted.name), None)
 
 
 async def _declare(channel: ClientChannel, wanted: Wish, *, passive: bool = False) -> None:

@@ -239,6 +239,29 @@ async def test_comparing_makes_nothing(broker: BrokerUnderTest) -> None:
 # What consumers of the generation are told
 
 
+async def test_many_are_declared_on_several_channels_and_told_in_their_order(broker: BrokerUnderTest) -> None:
+    # Given objects enough for several channels, some of which somebody has made otherwise
+    numbers = range(45)
+    wrong = (3, 4, 17, 30, 44)
+    queues = [queue(f"q{number}", bindings=(binding(f"e{number}", "#"),)) for number in numbers]
+    exchanges = [exchange(f"e{number}", type="topic") for number in numbers]
+    async with generation_of(broker.url) as generation:
+        theirs = topology(*(queue(f"q{number}", auto_delete=True) for number in wrong), exchange("e20", type="fanout"))
+        assert await declare(generation, theirs) == ()
+        told = ["e20", *(f"q{number}" for number in wrong)]
+
+        # When they are compared, declared, and declared again
+        wanted = topology(*exchanges, *queues)
+        for finding in (compare, declare, declare):
+            # Then each difference is told, in the order of the file
+            assert [each.name for each in await finding(generation, wanted)] == told
+
+    # And the rest is made and bound
+    assert set(broker.queue_depths()) == {each.name for each in queues}
+    await deliver(broker, "e43", "any", b"1")
+    assert broker.queue_depths()["q43"] == 1
+
+
 async def test_a_generation_knows_the_queues_in_conflict_until_they_are_right(broker: BrokerUnderTest) -> None:
     async with generation_of(broker.url) as generation:
         await declare(generation, topology(queue("q", arguments={"x-max-length": 7})))

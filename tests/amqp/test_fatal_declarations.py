@@ -43,6 +43,19 @@ async def test_at_the_first_start_it_is_named(broker: BrokerUnderTest) -> None:
     await link.close(timeout=5)
 
 
+@pytest.mark.usefixtures("costly")
+async def test_among_many_that_are_asked_for_at_once_it_alone_is_named(broker: BrokerUnderTest) -> None:
+    exchanges = [exchange(f"e{number}") for number in range(40)]
+    queues = [queue(f"q{number}") for number in range(40)]
+    wanted = topology(*exchanges[:20], COSTLY[0], *exchanges[20:], *queues[:20], COSTLY[1], *queues[20:])
+    link = link_to(broker_of(broker.url), Recorder(), declare=lambda generation: _first(generation, wanted))
+    with pytest.raises(TopologyDiffers) as differs:
+        await link.open(wait=False)
+    (sentence,) = differs.value.differences
+    assert OVER_IT in sentence
+    await link.close(timeout=5)
+
+
 async def _first(generation: Generation, wanted: Topology) -> None:
     if differences := await declare(generation, wanted):
         raise TopologyDiffers([each.sentence for each in differences])
