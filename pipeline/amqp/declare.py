@@ -60,7 +60,8 @@ async def declare(generation: Generation, topology: Topology) -> tuple[Differenc
 @asynccontextmanager
 async def _channels(generation: Generation, topology: Topology) -> AsyncIterator[Sequence[Scratch]]:
     """One, and one more for each ten objects, as far as more are of use. Each is opened when it is first needed."""
-    number = min(_MOST_CHANNELS, 1 + len(topology.objects) // _OBJECTS_FOR_A_CHANNEL)
+    of_use = 1 + len(topology.objects) // _OBJECTS_FOR_A_CHANNEL
+    number = min(of_use, _MOST_CHANNELS, generation.most_channels)
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(Scratch(generation)) for _ in range(number)]
 

@@ -64,6 +64,11 @@ class Generation:
         return cast(Mapping[str, object], self._client.server_properties)
 
     @property
+    def most_channels(self) -> int:
+        """So many the two sides have agreed upon (connection.tune): the broker ends the connection over one more."""
+        return self._client.connection_tune.channel_max or 65_535  # 0: no limit but that of the number's size
+
+    @property
     def ended(self) -> bool:
         return self._over.is_set()
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.amqp.declare import compare, declare
 from pipeline.amqp.generation import Generation
+from pipeline.embedded import EmbeddedBroker
 from tests.amqp.parts import binding, exchange, generation_of, queue, sentences, topology
 from tests.brokers import BrokerUnderTest
 from tests.rabbitmq import PrivateRabbitMQ
@@ -260,6 +261,14 @@ async def test_many_are_declared_on_several_channels_and_told_in_their_order(bro
     assert set(broker.queue_depths()) == {each.name for each in queues}
     await deliver(broker, "e43", "any", b"1")
     assert broker.queue_depths()["q43"] == 1
+
+
+async def test_a_broker_that_allows_few_channels_is_not_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.embedded.connections.connection.CHANNEL_MAX", 2)
+    with EmbeddedBroker() as broker:
+        async with generation_of(broker.url) as generation:
+            assert await declare(generation, topology(*(queue(f"q{number}") for number in range(40)))) == ()
+        assert len(broker.queue_depths()) == 40
 
 
 async def test_a_generation_knows_the_queues_in_conflict_until_they_are_right(broker: BrokerUnderTest) -> None:
