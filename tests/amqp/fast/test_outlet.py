@@ -198,15 +198,30 @@ async def test_a_return_that_belongs_to_nothing_in_flight_is_nobodys() -> None:
 
 async def test_messages_of_one_turn_are_one_write_in_their_order() -> None:
     async with sending() as sent:
+        # Given one that is in flight
+        sent.send_many(1)
+        await turns(2)
         before = len(sent.memory.writes)
-        sent.send_many(20)
+
+        for number in range(2, 22):
+            sent.send(str(number))
         await turns(3)
 
         (write,) = sent.memory.writes[before:]
         assert [each.kind for each in frames(write)] == [1, 2, 3] * 20
-        ids = [each.payload[-len(str(n)) :] for n, each in enumerate(frames(write)[1::3], 1)]
-        assert ids == [str(number).encode() for number in range(1, 21)]
-        sent.memory.arrive(confirmed(1, 20, multiple=True))
+        ids = [each.payload[-len(str(n)) :] for n, each in enumerate(frames(write)[1::3], 2)]
+        assert ids == [str(number).encode() for number in range(2, 22)]
+        sent.memory.arrive(confirmed(1, 21, multiple=True))
+
+
+async def test_a_message_that_is_alone_in_flight_does_not_wait_for_the_end_of_the_turn() -> None:
+    async with sending() as sent:
+        for number in (1, 2):
+            before = len(sent.memory.writes)
+            sent.send(str(number))
+            (write,) = sent.memory.writes[before:]
+            assert [each.kind for each in frames(write)] == [1, 2, 3]
+            sent.memory.arrive(confirmed(1, number))
 
 
 async def test_a_long_body_is_not_interrupted_and_waits_for_the_socket() -> None:
