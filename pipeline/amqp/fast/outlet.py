@@ -96,6 +96,10 @@ class FastOutlet:
             self._long_body = self._loop.create_task(self._write_long_body(octets, rest))
         else:
             self._write(octets)
+            if len(self._in_flight) == 1:
+                # Alone it goes at once, as with Nagle's algorithm (RFC 896): there is nothing to gather it with, and
+                # the rest of the turn is a twentieth of its way.
+                self._switch.write_now()
         return answer
 
     def retire(self) -> None:
@@ -109,9 +113,7 @@ class FastOutlet:
             self._switch.write_soon(self)
         self._octets.append(octets)
         self._size += len(octets)
-        # What is alone in flight goes at once, as with Nagle's algorithm (RFC 896): there is nothing to gather it with,
-        # and the rest of the turn is a twentieth of its way.
-        if self._size > WRITE_AT or len(self._in_flight) == 1:
+        if self._size > WRITE_AT:
             self._switch.write_now()
 
     async def _write_long_body(self, octets: bytes, body: bytes) -> None:

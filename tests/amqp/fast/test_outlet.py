@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.amqp.fast.outlet import FastOutlet
+from pipeline.amqp.fast.switch import WRITE_AT
 from pipeline.amqp.outlet import Outgoing, Suspicious
 from pipeline.amqp.publish import Publisher
 from pipeline.clock import SystemClock
@@ -256,6 +257,16 @@ async def test_a_long_body_is_not_interrupted_and_waits_for_the_socket() -> None
         assert all(len(each.payload) <= FRAME_MAX - 8 for each in long)
         sent.memory.arrive(confirmed(1, 2, multiple=True))
         assert sent.ends() == ["confirmed"] * 2
+
+
+async def test_small_frames_of_a_long_body_are_gathered_although_it_is_alone() -> None:
+    async with sending() as sent:
+        before = len(sent.memory.writes)
+        sent.send("long", bytes(20 * WRITE_AT))
+        await sent.outlet.until_free()
+        await turns(3)
+        assert len(sent.memory.writes) - before <= 21
+        sent.memory.arrive(confirmed(1, 1))
 
 
 async def test_a_long_body_stops_with_its_channel() -> None:
