@@ -237,7 +237,7 @@ async def test_comparing_makes_nothing(broker: BrokerUnderTest) -> None:
     assert broker.queue_depths() == {"other": 0}
 
 
-# What consumers of the generation are told
+# Many at a time
 
 
 async def test_many_are_declared_on_several_channels_and_told_in_their_order(broker: BrokerUnderTest) -> None:
@@ -269,6 +269,9 @@ async def test_a_broker_that_allows_few_channels_is_not_asked_for_more(monkeypat
         async with generation_of(broker.url) as generation:
             assert await declare(generation, topology(*(queue(f"q{number}") for number in range(40)))) == ()
         assert len(broker.queue_depths()) == 40
+
+
+# What consumers of the generation are told
 
 
 async def test_a_generation_knows_the_queues_in_conflict_until_they_are_right(broker: BrokerUnderTest) -> None:
