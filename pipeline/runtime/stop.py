@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.clock import Clock
 
@@ -76,25 +76,29 @@ def on_signals(stop: Stop, *, forced: Callable[[], None] | None = None) -> Itera
     `forced` runs before the process leaves; it must not wait.
 
     asyncio runs the handler between two steps of the loop; a loop that a handler blocks hears nothing, so the second
-    signal must not depend on it: from the first signal on, the plain handler of the second leaves at once."""
+    signal must not depend on it: a plain handler leaves at once. One and the same hears both, since the second may come
+    while the first is still being heard."""
     loop = asyncio.get_running_loop()
     # What was ignored at the start stays ignored: nohup says so for HUP, a shell for INT behind `&`.
     before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    asked = False
 
-    def first(number: int) -> None:
-        for each in before:
-            hear(each, force)
+    def heard(number: int) -> None:
+        nonlocal asked
+        if asked:
+            leave()
+        asked = True
         name = signal.Signals(number).name
         loop.call_soon_threadsafe(stop.request, f"{name} received")
 
-    def force(_number: int) -> None:
+    def leave() -> NoReturn:
         if forced is not None:
             forced()
         last_words(b"forced by a second signal: unsettled messages will be delivered again\n")
         os._exit(FORCED)
 
     for number in before:
-        hear(number, first)
+        hear(number, heard)
     try:
         yield
     finally:

@@ -5,11 +5,12 @@ import contextlib
 import os
 import signal
 import sys
+from types import FrameType
 
 import pytest
 
 from pipeline.clock import FakeClock
-from pipeline.runtime.stop import Stop, last_words, on_signals
+from pipeline.runtime.stop import FORCED, Stop, last_words, on_signals
 from tests.waiting import deadline
 
 
@@ -121,6 +122,28 @@ async def test_a_signal_asks_to_stop_and_afterwards_everything_is_as_before(numb
             await stop.event.wait()
     assert stop.reason == f"{number.name} received"
     assert {each: signal.getsignal(each) for each in before} == before
+
+
+async def test_a_second_signal_forces_although_the_first_is_still_being_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(Exception):
+        pass
+
+    def leave(status: int) -> None:
+        raise Left(status)
+
+    def at_the_first_call(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "heard":
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    stop, _ = a_stop()
+    with on_signals(stop), pytest.raises(Left, match=str(FORCED)):
+        sys.setprofile(at_the_first_call)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            sys.setprofile(None)
 
 
 async def test_a_signal_that_was_ignored_stays_ignored() -> None:
