@@ -2,8 +2,9 @@
 cannot be had, whoever insists is told, and nobody else notices."""
 
 import asyncio
+import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from socket import gaierror
 
@@ -22,6 +23,27 @@ BROKEN = 'raise ImportError("it was built for another Python")\n'
 
 async def module_of_the_loop() -> str:
     return type(asyncio.get_running_loop()).__module__.partition(".")[0]
+
+
+@pytest.fixture
+def thresholds() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+async def asked_in_a_run() -> tuple[tuple[int, int, int], int]:
+    return gc.get_threshold(), gc.get_freeze_count()
+
+
+@pytest.mark.usefixtures("thresholds")
+@pytest.mark.parametrize(("before", "first"), [((700, 10, 10), 2_000), ((50_000, 10, 10), 50_000), ((0, 10, 10), 0)])
+def test_the_collector_looks_seldom_unless_somebody_has_chosen_when(before: tuple[int, int, int], first: int) -> None:
+    gc.set_threshold(*before)
+    there = len(gc.get_objects())
+    threshold, left_alone = run_on("asyncio", asked_in_a_run())
+    assert threshold == (first, 10, 10)
+    assert left_alone >= there
 
 
 def nothing_said(event: Event) -> None:
