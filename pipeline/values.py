@@ -8,9 +8,17 @@ from msgspec import Struct as Frozen
 from msgspec import json
 from msgspec.structs import asdict, replace
 
-__all__ = ["Frozen", "as_json", "asdict", "from_json", "replace"]
+__all__ = ["Frozen", "Light", "as_json", "asdict", "from_json", "replace"]
 
 T = TypeVar("T")
+
+
+class Light(Frozen, eq=False):
+    """No value but a thing, which is equal to itself only, and may change. It is made in a third of the time that an
+    `__init__` of its own would take: for what each message needs."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # not what it holds, which may be anybody's
 
 
 def as_json(value: Frozen) -> bytes:

@@ -3,13 +3,14 @@ of such a channel means for what was in flight on it. Which message takes which 
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from aiormq import exceptions as client
 
 from pipeline.amqp.faults import why_ended
 from pipeline.errors import ConnectionLost, Nacked, PublishRefused, TooLarge, Unroutable
 from pipeline.message import Message
+from pipeline.values import Light
 
 
 class Properties:
@@ -23,23 +24,17 @@ class Properties:
         self.written: Any = None
 
 
-class Outgoing:
+class Outgoing(Light):
     """A message with its destination. `bounded`: `max_message_size` is for it."""
 
-    bounded = True  # of the class: what is the same for nearly all is not written into each
+    bounded: ClassVar = True  # what is the same for nearly all is not written into each
 
-    __slots__ = ("body", "exchange", "mandatory", "message_id", "properties", "routing_key")
-
-    # By position, which costs a third of what names cost: one is made for each message that goes out.
-    def __init__(
-        self, exchange: str, routing_key: str, mandatory: bool, body: bytes, message_id: str, properties: Properties
-    ) -> None:
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.mandatory = mandatory
-        self.body = body
-        self.message_id = message_id
-        self.properties = properties
+    exchange: str
+    routing_key: str
+    mandatory: bool
+    body: bytes
+    message_id: str
+    properties: Properties
 
     @classmethod
     def of(cls, message: Message, *, exchange: str, routing_key: str, mandatory: bool) -> "Outgoing":
@@ -63,8 +58,6 @@ class Kept(Outgoing):
 
     bounded = False
 
-    __slots__ = ()
-
 
 class Suspicious(ConnectionLost):
     """Raised when the channel was closed over one of several messages, and nobody can tell over which."""
@@ -86,6 +79,10 @@ class Outlet(Protocol):
     @property
     def closed(self) -> bool:
         """Nothing must be written to it any more: RabbitMQ ends the connection over what comes for a closed channel."""
+        ...
+
+    def takes(self, message_id: str) -> bool:
+        """Not `closed`, `free`, and it does not carry one of this id: asked for each message, and so in one."""
         ...
 
     @property

@@ -105,7 +105,10 @@ class Publisher:
         if len(outgoing.body) > self._longest and outgoing.bounded:
             raise too_large(outgoing, self._longest)
         outlet = None if self._waiting else self._free_outlet(outgoing)  # not past those who wait
-        return None if outlet is None else self._enter(outgoing, outlet)
+        if outlet is None:
+            return None
+        self._places -= 1
+        return outlet.send(outgoing)
 
     def doubt(self, outgoing: Outgoing) -> None:
         """For what was nacked again and again: the next message to this destination takes a new channel. In RabbitMQ
@@ -127,18 +130,15 @@ class Publisher:
             return None
         message_id = outgoing.message_id
         outlet = self._outlets.get(self._destination(outgoing))
-        if outlet is None or outlet.closed or not outlet.free:
+        if outlet is None or not outlet.takes(message_id) or message_id in self._suspects:
             return None
-        return None if outlet.carries(message_id) or message_id in self._suspects else outlet
-
-    def _enter(self, outgoing: Outgoing, outlet: Outlet) -> asyncio.Future[None]:
-        self._places -= 1
-        return outlet.send(outgoing)
+        return outlet
 
     def _answered(self, message_id: str, error: Exception | None) -> None:
         """What an outlet calls once for each message that entered."""
         self._places += 1
-        self._place_free.set()
+        if self._waiting:
+            self._place_free.set()
         if isinstance(error, Suspicious):
             self._suspect(message_id)
         elif self._suspects and error is None:
@@ -181,7 +181,8 @@ class Publisher:
                 if outlet is None or first.entered.done() or self._waiting[0] is not first:
                     continue
                 self._waiting.popleft()
-                first.entered.set_result(self._enter(first.outgoing, outlet))
+                self._places -= 1
+                first.entered.set_result(outlet.send(first.outgoing))
             except ConnectionLost:
                 continue
             except Exception as error:  # what `send` of an outlet raises at once

@@ -65,12 +65,6 @@ async def put_out(value: object, output: Output) -> None:
     await output(value)
 
 
-def _returned(value: object) -> Outcome:
-    if was_cancelled():  # what a cancelled handler still returns is not published
-        raise asyncio.CancelledError
-    return Done(value)
-
-
 async def close_generator(closing: Awaitable[None], context: Context, clock: Clock) -> None:
     """Let a generator end that is asked no more. What it raises then is told and does not hide the reason."""
     try:
@@ -118,7 +112,11 @@ class _Call:
             if type(result) in _GENERATORS:
                 await self._put_out_all(result, context, output)
                 return DONE
-            return DONE if result is None else _returned(result)
+            if result is None:
+                return DONE
+            if was_cancelled():  # what a cancelled handler still returns is not published
+                raise asyncio.CancelledError
+            return Done(result)
         except BaseException as error:
             return ended_by(error)
 
@@ -136,7 +134,11 @@ class _Call:
             if type(result) in _GENERATORS:
                 await self._put_out_all(result, context, output)
                 return DONE
-            return DONE if result is None else _returned(result)
+            if result is None:
+                return DONE
+            if was_cancelled():  # what a cancelled handler still returns is not published
+                raise asyncio.CancelledError
+            return Done(result)
         except BaseException as error:
             return ended_by(error)
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
-from pipeline.errors import ConnectionLost, Nacked, NotConnected
+from pipeline.errors import ChannelGone, ConnectionLost, Nacked, NotConnected
 from pipeline.failpoints import ARMED, reach
 
 _FIRST_PAUSE = 0.1  # seconds
@@ -17,8 +17,8 @@ _CONNECT_WAIT = 10.0  # how long one try waits for a connection before it is ask
 Troubled = Callable[[str, float], None]
 
 
-class GaveUp(Exception):
-    """Raised when a message is unconfirmed and no longer worth another try."""
+class GaveUp(ChannelGone):
+    """Raised when a message is unconfirmed and no longer worth another try: the delivery behind it goes back."""
 
 
 async def until_confirmed(

@@ -3,17 +3,19 @@ acknowledged. What handling means, and what becomes of the message, is not known
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Publish
-from pipeline.errors import ChannelGone, SettlementError
+from pipeline.errors import SettlementError
 from pipeline.failpoints import ARMED, reach
 from pipeline.message import Delivery, Message
-from pipeline.runtime.confirm import GaveUp, until_confirmed
+from pipeline.runtime.confirm import until_confirmed
 from pipeline.runtime.outgoing import Stamp, outgoing
 from pipeline.sources.base import ids
+from pipeline.values import Light
 
 # A generator may yield without an end: it is asked for more only while fewer of its outputs are unconfirmed.
 _UNCONFIRMED_MOST = 100
@@ -49,19 +51,16 @@ class Outlet:
         self.unnamed = ids()  # for inputs without an id
 
 
-class Outputs:
+class Outputs(Light):
     """The outputs of one message. Ids are `<input id>:<consumer>:<n>`: a repeat after a failure gives them again."""
 
-    __slots__ = ("_count", "_forgotten", "_front", "_input", "_outlet", "_sending", "_since")
-
-    def __init__(self, outlet: Outlet, delivery: Delivery) -> None:
-        self._outlet = outlet
-        self._input = delivery
-        self._since: float | None = None
-        self._sending: set[asyncio.Task[None]] | None = None  # most messages never need it
-        self._count = 0
-        self._front: str | None = None
-        self._forgotten = False
+    _outlet: Outlet
+    _input: Delivery
+    _since: float | None = None
+    _sending: set[asyncio.Task[None]] | None = None  # most messages never need it
+    _count: int = 0
+    _front: str | None = None
+    _forgotten: bool = False
 
     def made(self, value: object) -> Outgoing:
         """A value as the consumer's `publish` says, under the next id. Raises `EncodeError`, and whatever else the
@@ -117,7 +116,7 @@ class Outputs:
             if self._sending:
                 self._begin(last)
             else:
-                await self._send(self._taken(last))
+                await self._send(last)
         while self._sending:  # also what the handler's own tasks have sent meanwhile
             await self._some_confirmed(self._sending, asyncio.ALL_COMPLETED)
 
@@ -128,28 +127,22 @@ class Outputs:
             task.cancel()
 
     def _begin(self, out: Outgoing) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._send(self._taken(out)))
+        task = asyncio.create_task(self._send(out))
         task.add_done_callback(told)
         if self._sending is None:
             self._sending = set()
         self._sending.add(task)
         return task
 
-    def _taken(self, out: Outgoing) -> Outgoing:
+    def _send(self, out: Outgoing) -> Coroutine[Any, Any, None]:
         if self._forgotten:
             raise SettlementError("this message was given up (timeout or stop): nothing is published for it any more")
-        if self._since is None:
-            self._since = self._outlet.clock.now()
-        return out
-
-    async def _send(self, out: Outgoing) -> None:
         outlet = self._outlet
-        try:
-            await until_confirmed(
-                outlet.publisher, out, clock=outlet.clock, worth_it=self._worth_it, troubled=self._troubled
-            )
-        except GaveUp as gave_up:
-            raise ChannelGone(str(gave_up)) from None
+        if self._since is None:
+            self._since = outlet.clock.now()
+        return until_confirmed(
+            outlet.publisher, out, clock=outlet.clock, worth_it=self._worth_it, troubled=self._troubled
+        )
 
     def _worth_it(self) -> bool:
         longest = self._outlet.longest_hold

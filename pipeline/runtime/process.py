@@ -200,7 +200,8 @@ class Processor:
         message = case.delivery.message
         if self._manual:
             message.hand_over(partial(self._settle_by_hand, case, outputs))
-        return handler(message, self._context_for(outputs), self._output(outputs))
+        context = self._one_for_all or self._context_for(outputs)
+        return handler(message, context, self._unwanted if outputs is None else self._output(outputs))
 
     async def _concluded(self, case: Case, outcome: Outcome, outputs: Outputs | None) -> Outcome:
         """The same, after what it returned is sent and everything is confirmed."""
@@ -252,8 +253,7 @@ class Processor:
     def _context_for(self, outputs: Outputs | None) -> Context:
         if self._asks_context and outputs is not None:
             return self._context(outputs.publish)
-        if self._one_for_all is None:  # only its logger is used, for a generator that does not close
-            self._one_for_all = self._context(_not_asked)
+        self._one_for_all = self._context(_not_asked)  # only its logger is used, for a generator that does not close
         return self._one_for_all
 
     def _decide(self, case: Case, outcome: Outcome) -> Verdict:

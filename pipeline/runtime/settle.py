@@ -29,6 +29,7 @@ from pipeline.ledger import ConsumerLedger
 from pipeline.message import Delivery, Message
 from pipeline.runtime.confirm import GaveUp, until_confirmed
 from pipeline.runtime.plan import ConsumerPlan
+from pipeline.values import Light
 
 _GIVEN_UP = Failure(reason="given_up", error_type="Stopped", error="it was not handled to its end")
 
@@ -38,16 +39,13 @@ LONGEST_HOLD = 900.0
 _REFUSED_PAUSE = 5.0
 
 
-class Case:
+class Case(Light):
     """One delivery between its arrival and its end. `begun` is the gate: who comes second has come too late."""
 
-    __slots__ = ("begun", "by_hand", "delivery", "over")
-
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-        self.begun = False
-        self.over = False
-        self.by_hand: asyncio.Task[None] | None = None  # what `message.ack()` and its like have begun
+    delivery: Delivery
+    begun: bool = False
+    over: bool = False
+    by_hand: asyncio.Task[None] | None = None  # what `message.ack()` and its like have begun
 
     @property
     def message(self) -> Message:

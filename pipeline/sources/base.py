@@ -9,29 +9,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from pipeline.values import Light
 
-class Item:
+
+class Item(Light):
     """What a source gives, to become one message.
 
     `body` is bytes, text, a value that becomes JSON, or (from a Python generator) a whole `Message`. `message_id` is
     made once, so that a repeat can be recognised. `mark` is the source's own, to know the item again."""
 
-    __slots__ = ("body", "content_type", "headers", "mark", "message_id")
-
-    def __init__(
-        self,
-        body: object,
-        *,
-        headers: Mapping[str, object],
-        message_id: str | None,
-        content_type: str | None = None,
-        mark: object = None,
-    ) -> None:
-        self.body = body
-        self.headers = headers
-        self.message_id = message_id
-        self.content_type = content_type
-        self.mark = mark
+    body: object
+    headers: Mapping[str, object]
+    message_id: str | None
+    content_type: str | None = None
+    mark: object = None
 
     def __repr__(self) -> str:
         return f"<Item {self.message_id or 'without id'}>"

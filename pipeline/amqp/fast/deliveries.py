@@ -23,21 +23,19 @@ from pipeline.amqp.fast.reading import (
 from pipeline.amqp.fast.received import Received
 from pipeline.amqp.fast.switch import Switch
 from pipeline.errors import ChannelGone, SettlementError
+from pipeline.values import Light
 
 _AGAIN: Final = "its channel has ended: the broker delivers the message again"
 
 
-class FastDelivery:
+class FastDelivery(Light):
     """A `pipeline.message.Delivery`. Its answers go out at the end of this turn of the loop, which is not yet "the
     broker knows": it may come again all the same."""
 
-    __slots__ = ("_channel", "_settled", "_tag", "message")
-
-    def __init__(self, message: Received, channel: "Deliveries", tag: int, settled: bool) -> None:
-        self.message = message
-        self._channel = channel
-        self._tag = tag
-        self._settled = settled
+    message: Received
+    _channel: "Deliveries"
+    _tag: int
+    _settled: bool
 
     @property
     def alive(self) -> bool:

@@ -13,20 +13,18 @@ from pipeline.amqp.fast.switch import WRITE_AT, Switch
 from pipeline.amqp.faults import Refused, answered_within
 from pipeline.amqp.outlet import Answered, Outgoing, ended, nacked, unroutable
 from pipeline.errors import ConnectionLost, NotConnected, Unwritable
+from pipeline.values import Light
 
 _CLOSING = 5.0  # seconds
 
 
-class _InFlight:
+class _InFlight(Light):
     """A message that has no answer yet. `answer` is its sender's, who may stop waiting; `over` ends all the same."""
 
-    __slots__ = ("answer", "outgoing", "over", "returned")
-
-    def __init__(self, outgoing: Outgoing, answer: "asyncio.Future[None]") -> None:
-        self.outgoing = outgoing
-        self.answer = answer
-        self.over: asyncio.Future[None] | None = None
-        self.returned: str | None = None  # the broker's words, when the message has come back
+    outgoing: Outgoing
+    answer: asyncio.Future[None]
+    over: asyncio.Future[None] | None = None
+    returned: str | None = None  # the broker's words, when the message has come back
 
 
 class FastOutlet:
@@ -53,6 +51,9 @@ class FastOutlet:
         channel.closing.add_done_callback(self._on_end)
 
     # What is asked of an outlet
+
+    def takes(self, message_id: str) -> bool:
+        return not (self.closed or self._switch.full or self._long_body is not None or message_id in self._ids)
 
     @property
     def free(self) -> bool:
@@ -94,12 +95,12 @@ class FastOutlet:
         self._ids[message_id] = number
         if rest:
             self._long_body = self._loop.create_task(self._write_long_body(octets, rest))
+        elif len(self._in_flight) == 1 and not self._octets:
+            # Alone it goes at once, as with Nagle's algorithm (RFC 896): there is nothing to gather it with, and the
+            # rest of the turn is a twentieth of its way.
+            self._switch.write(octets)
         else:
             self._write(octets)
-            if len(self._in_flight) == 1:
-                # Alone it goes at once, as with Nagle's algorithm (RFC 896): there is nothing to gather it with, and
-                # the rest of the turn is a twentieth of its way.
-                self._switch.write_now()
         return answer
 
     def retire(self) -> None:

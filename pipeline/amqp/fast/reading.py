@@ -75,34 +75,30 @@ def properties(data: bytes, at: int) -> Properties:
     to us must not cost more than itself."""
     found: Properties = {}
     try:
-        _read_properties(data, at, found)
+        (flags,) = _FLAGS.unpack_from(data, at)
+        at += 2
+        more = flags
+        while more & _MORE_FLAGS:  # class basic has no properties there
+            (more,) = _FLAGS.unpack_from(data, at)
+            at += 2
+        for name, kind in _present(flags):
+            if kind == _TEXT:
+                found[name], at = short_string(data, at)
+            elif kind == _OCTET:
+                found[name] = data[at]
+                at += 1
+            elif kind == _TIME:
+                (found[name],) = _TIMESTAMP.unpack_from(data, at)
+                at += 8
+            else:
+                end = at + 4 + _TABLE_SIZE.unpack_from(data, at)[0]
+                if end > len(data):
+                    break
+                found[name] = data[at:end]
+                at = end
     except (IndexError, StructError):
         pass
     return found
-
-
-def _read_properties(data: bytes, at: int, found: Properties) -> None:
-    (flags,) = _FLAGS.unpack_from(data, at)
-    at += 2
-    more = flags
-    while more & _MORE_FLAGS:  # class basic has no properties there
-        (more,) = _FLAGS.unpack_from(data, at)
-        at += 2
-    for name, kind in _present(flags):
-        if kind == _TEXT:
-            found[name], at = short_string(data, at)
-        elif kind == _OCTET:
-            found[name] = data[at]
-            at += 1
-        elif kind == _TIME:
-            (found[name],) = _TIMESTAMP.unpack_from(data, at)
-            at += 8
-        else:
-            end = at + 4 + _TABLE_SIZE.unpack_from(data, at)[0]
-            if end > len(data):
-                raise IndexError
-            found[name] = data[at:end]
-            at = end
 
 
 @lru_cache(maxsize=1_024)  # a program sends few kinds of messages; asking for each flag was most of the time

@@ -196,8 +196,13 @@ class Switch(asyncio.StreamReaderProtocol):
             self._writing = None
         octets = [each for claim in self._to_write for each in claim.outbox()]
         self._to_write = []
-        if octets and self._line is not None and not self._line.is_closing():
-            self._line.write(b"".join(octets))
+        if octets:
+            self.write(b"".join(octets))
+
+    def write(self, octets: bytes) -> None:
+        """Write these at once, before what is in any outbox: for a claim that has nothing in its own."""
+        if self._line is not None and not self._line.is_closing():
+            self._line.write(octets)
 
     # The socket's own calls
 

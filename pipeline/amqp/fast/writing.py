@@ -39,6 +39,7 @@ _TRANSIENT, _PERSISTENT = b"\1", b"\2"  # delivery-mode
 _CONTENT_HEADER = Struct(">BHIHHQH")  # a frame header, then class-id, weight, body size, property flags (4.2.6.1)
 _IN_CONTENT_HEADER = 2 + 2 + 8 + 2
 _FLAGS_SIZE = 2
+_ALWAYS_ROOM = 2_048  # no peer may ask for frames below 4,096 octets (the XML's frame-min-size)
 _TIME = Struct(">Q")
 
 
@@ -70,7 +71,7 @@ def publish(channel: int, outgoing: Outgoing, *, frame_max: int) -> tuple[bytes,
         flags |= _MESSAGE_ID
         message_id = _short_string(outgoing.message_id, "message_id")
     size, length = len(before) + len(message_id) + len(after), len(body)
-    if _FLAGS_SIZE + size > (room := room_for_properties(frame_max)):
+    if size > _ALWAYS_ROOM and _FLAGS_SIZE + size > (room := room_for_properties(frame_max)):
         raise ValueError(f"headers and properties take {_FLAGS_SIZE + size} bytes, and the broker allows {room}")
     start = (
         _publish_method(channel, outgoing.exchange, outgoing.routing_key, outgoing.mandatory),

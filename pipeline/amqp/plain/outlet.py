@@ -36,6 +36,9 @@ class PlainOutlet:
         # in those turns is for a channel that no longer exists, and RabbitMQ answers that by ending the connection.
         return self._channel.is_closed or self._channel._close_exception is not None
 
+    def takes(self, message_id: str) -> bool:
+        return not (self.closed or message_id in self._in_flight)
+
     @property
     def free(self) -> bool:
         return True  # the client waits for the socket itself
