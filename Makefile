@@ -8,10 +8,10 @@ CODE := pipeline tests configs benchmarks
 APT := apt-get install -y --no-install-recommends rabbitmq-server
 
 .DEFAULT_GOAL := help
-.PHONY: help install hello test lint format test-4.3 test-cluster soak bench bench-embedded bench-handling bench-start-up build clean rabbitmq
+.PHONY: help install hello test lint format test-4.3 test-cluster soak bench bench-embedded bench-handling bench-instructions bench-start-up build clean rabbitmq
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9.-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 $(BIN)/python:
 	@for python in $(PYTHONS); do \
@@ -69,6 +69,9 @@ bench-embedded: .venv/.installed-dev ## measure the embedded broker
 
 bench-handling: .venv/.installed-dev ## measure what handling one message costs
 	@$(BIN)/python -m benchmarks.handling
+
+bench-instructions: .venv/.installed-dev ## count the instructions that a message takes; needs valgrind
+	@$(BIN)/python -m benchmarks.instructions $(ARGS)
 
 bench-start-up: .venv/.installed-dev ## measure how long commands take to start
 	@$(BIN)/python -m benchmarks.start_up

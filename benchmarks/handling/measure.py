@@ -22,7 +22,7 @@ from pipeline.handlers.limit import TimeLimit
 from pipeline.handlers.signature import plan as call_plan
 from pipeline.handlers.threads import Threads
 from pipeline.ledger import WIDTH, ConsumerLedger
-from pipeline.message import Message
+from pipeline.message import Delivery, Message
 from pipeline.runtime.alone import Alone
 from pipeline.runtime.consume import ConsumerRun
 from pipeline.runtime.in_hand import InHand
@@ -118,7 +118,7 @@ class Confirming(Publisher):
 def measure(shape: Shape, messages: int, *, in_worker: bool = False) -> float:
     """CPU seconds of this process, threads included, for so many messages from the client's callback to their ack.
     `in_worker`: what is in hand is written down, as with `runtime.workers`."""
-    return asyncio.run(_measure(shape, messages, partial(_start_consumer, in_worker=in_worker)))
+    return asyncio.run(_measure(shape, messages, partial(start_consumer, in_worker=in_worker)))
 
 
 def measure_floor(shape: Shape, messages: int) -> float:
@@ -173,14 +173,16 @@ def _start_floor(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], None]
     return receive, end
 
 
-def _start_consumer(
-    shape: Shape, *, in_worker: bool
-) -> tuple[Callable[[Sequence[HandDelivery]], None], Callable[[], None]]:
+def start_consumer(
+    shape: Shape, *, clock: Clock | None = None, publisher: Publisher | None = None, in_worker: bool = False
+) -> tuple[Callable[[Sequence[Delivery]], None], Callable[[], None]]:
+    """A consumer as the runtime makes one, publishing through the stand-in unless another `publisher` is given: what
+    takes its deliveries, and what ends it and looks whether all of them were done."""
     file = _plan(shape)
     (planned,) = file.consumers
     consumer = planned.consumer
-    clock = SystemClock()
-    publisher = Confirming()
+    clock = clock or SystemClock()
+    publisher = publisher or Confirming()
     ledger = ConsumerLedger([0] * WIDTH)
     logger = logging.getLogger("benchmark")
     settler = Settler(

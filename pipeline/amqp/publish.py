@@ -139,10 +139,10 @@ class Publisher:
         self._places += 1
         if self._waiting:
             self._place_free.set()
-        if isinstance(error, Suspicious):
-            self._suspect(message_id)
-        elif self._suspects and error is None:
+        if error is None:
             self._suspects.discard(message_id)
+        elif isinstance(error, Suspicious):
+            self._suspect(message_id)
 
     # Waiting
 
