@@ -44,9 +44,12 @@ def ended_by(error: BaseException) -> Outcome:
     """What an exception from a handler means. Raises `CancelledError` when this task was told to end: whatever came out
     then is a consequence. A cancellation that nobody sent is a failure like any other."""
     if was_cancelled():
-        if isinstance(error, asyncio.CancelledError):
-            raise error
-        raise asyncio.CancelledError from error
+        try:
+            if isinstance(error, asyncio.CancelledError):
+                raise error
+            raise asyncio.CancelledError from error
+        finally:
+            del error  # its traceback leads here: together they would hold the message until the collector comes
     return outcome_of(error)
 
 
@@ -63,6 +66,12 @@ async def put_out(value: object, output: Output) -> None:
     if was_cancelled():
         raise asyncio.CancelledError
     await output(value)
+
+
+def _returned(value: object) -> Outcome:
+    if was_cancelled():  # what a cancelled handler still returns is not published
+        raise asyncio.CancelledError
+    return Done(value)
 
 
 async def close_generator(closing: Awaitable[None], context: Context, clock: Clock) -> None:
@@ -112,11 +121,7 @@ class _Call:
             if type(result) in _GENERATORS:
                 await self._put_out_all(result, context, output)
                 return DONE
-            if result is None:
-                return DONE
-            if was_cancelled():  # what a cancelled handler still returns is not published
-                raise asyncio.CancelledError
-            return Done(result)
+            return DONE if result is None else _returned(result)
         except BaseException as error:
             return ended_by(error)
 
@@ -134,11 +139,7 @@ class _Call:
             if type(result) in _GENERATORS:
                 await self._put_out_all(result, context, output)
                 return DONE
-            if result is None:
-                return DONE
-            if was_cancelled():  # what a cancelled handler still returns is not published
-                raise asyncio.CancelledError
-            return Done(result)
+            return DONE if result is None else _returned(result)
         except BaseException as error:
             return ended_by(error)
 

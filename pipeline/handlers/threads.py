@@ -35,12 +35,9 @@ class Threads:
         to itself. Raises what the call raises, and `NotStarted` when cancelled before a thread was free."""
         worker = self._idle.pop() if self._idle else await self._free()
         try:  # as in `one`, without its context manager, which costs as much as the handing over
-            value, error = await worker.start(call)
+            return cast(T, _result(await worker.start(call)))
         finally:
             self._take_back(worker)
-        if error is not None:
-            raise error
-        return cast(T, value)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator["Worker"]:
@@ -118,10 +115,7 @@ class Worker:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     async def run(self, call: Callable[[], T]) -> T:
-        value, error = await self.start(call)
-        if error is not None:
-            raise error
-        return cast(T, value)
+        return cast(T, _result(await self.start(call)))
 
     def start(self, call: Callable[[], object]) -> "_Ended":
         """Begin it without waiting."""
@@ -163,6 +157,17 @@ class Worker:
         if not self.running and self._when_idle is not None:
             tell, self._when_idle = self._when_idle, None
             tell(self)
+
+
+def _result(ended: tuple[Any, BaseException | None]) -> Any:
+    """What a call has returned, or raises what it has raised."""
+    value, error = ended
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del ended, error  # its traceback leads here: together they would hold the message until the collector comes
+    return value
 
 
 _Ended = asyncio.Future[tuple[Any, BaseException | None]]

@@ -33,7 +33,7 @@ from pipeline.outcome import (
 from pipeline.runtime.begun import begun
 from pipeline.runtime.outputs import Outlet, Outputs, told
 from pipeline.runtime.plan import ConsumerPlan
-from pipeline.runtime.settle import LONGEST_HOLD, Case, Settler
+from pipeline.runtime.settle import LONGEST_HOLD, SETTLED_ALREADY, Case, Settler
 
 _LOOK_EVERY = 0.25  # seconds, at whether waiting in this process still makes sense
 
@@ -127,6 +127,9 @@ class Processor:
                 outputs.forget()
             self._notice(f"{case.message!r} goes back to its queue: {gone}")
             await self._settler.abandon(case)
+        finally:
+            if self._manual:
+                case.message.hand_over(_too_late)  # the other way leads to the case, and from there to the message
         if self._verbose:
             self._done(case.message, started)
 
@@ -271,7 +274,7 @@ class Processor:
         """What `message.ack()` and its like do. It goes on when the handler that waits for it is cut off; so what must
         be waited for runs in a task of its own."""
         if case.begun or (case.by_hand is not None and not case.by_hand.done()):
-            raise SettlementError("this message was settled already; each is settled once")
+            raise SettlementError(SETTLED_ALREADY)
         step = self._carry_out(case, outputs, way, argument)
         # An ack waits for nothing where nothing was sent. The others publish a copy, with a deadline, which must be
         # that of their own task.
@@ -348,6 +351,10 @@ class Processor:
 
 def _bytes(message: Message) -> bytes:
     return message.body if isinstance(message.body, bytes) else b""
+
+
+async def _too_late(_way: Way, _argument: str | float | None) -> None:
+    raise SettlementError(SETTLED_ALREADY)
 
 
 async def _not_asked(*_: object, **__: Any) -> None:

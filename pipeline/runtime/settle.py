@@ -37,6 +37,7 @@ _GIVEN_UP = Failure(reason="given_up", error_type="Stopped", error="it was not h
 # be confirmed, since the broker would close the channel over it, with every other delivery on it.
 LONGEST_HOLD = 900.0
 _REFUSED_PAUSE = 5.0
+SETTLED_ALREADY = "this message was settled already; each is settled once"
 
 
 class Case(Light):
@@ -87,7 +88,7 @@ class Settler:
         """Raises `SettlementError` when the delivery was settled before. A channel that has ended is no error: the
         delivery is counted as one that the broker delivers again."""
         if case.begun:
-            raise SettlementError("this message was settled already; each is settled once")
+            raise SettlementError(SETTLED_ALREADY)
         case.begun = True
         try:
             if verdict is ACKNOWLEDGE and self._plainly:  # nearly always, and so without a coroutine between

@@ -2,6 +2,7 @@
 RabbitMQ is another process, so that only piperun is measured."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,64 @@ async def work(body): ...
 
 async def waits(body):
     await asyncio.Event().wait()
+"""
+
+CYCLES = """
+import asyncio, gc
+from pipeline.amqp.fast.received import Received
+
+FIRST, LAST = 50, 100  # what the client leaves of a start is over by then
+count = 0
+
+def received():
+    return sum(isinstance(each, Received) for each in gc.get_objects())
+
+def look():
+    global count
+    count += 1
+    if count == FIRST:
+        gc.collect()
+        gc.disable()
+    if count == LAST:
+        before, found = received(), gc.collect()
+        print(f"{before - received()} messages and {found} objects were left for the collector", flush=True)
+        gc.enable()
+
+async def done(body): look()
+
+async def published(body):
+    look()
+    return body
+
+async def failed(body):
+    look()
+    try:
+        1 / 0
+    except ZeroDivisionError as error:
+        raise RuntimeError("no") from error
+
+async def timed_out(body):
+    look()
+    await asyncio.Event().wait()
+
+async def failed_when_its_time_was_up(body):
+    look()
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise ValueError("not even that")
+
+async def yielded(body):
+    look()
+    yield body
+
+def failed_in_a_thread(body):
+    look()
+    raise RuntimeError("no")
+
+async def rejected_by_hand(message):
+    look()
+    await message.reject("no")
 """
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
@@ -47,6 +106,38 @@ def test_a_hundred_idle_consumers_of_a_hundred_queues_take_less_than_80_mib(
     command.wait_for_line("ready with 100 consumers", 60)
 
     assert kib(command, "VmRSS") < 80 * MIB
+
+
+@pytest.mark.parametrize(
+    ("handler", "settings"),
+    [
+        ("done", {}),
+        ("done", {"timeout": "30s"}),
+        ("published", {"publish": {"queue": "out"}}),
+        ("published", {"publish": {"queue": "out"}, "concurrency": 10, "timeout": "30s"}),
+        ("failed", {}),
+        ("failed", {"retry": {"delays": ["20ms"]}}),
+        ("timed_out", {"timeout": "10ms"}),
+        ("failed_when_its_time_was_up", {"timeout": "10ms"}),
+        ("yielded", {"publish": {"queue": "out"}}),
+        ("failed_in_a_thread", {}),
+        ("rejected_by_hand", {"ack": "manual"}),
+    ],
+    ids=str,
+)
+async def test_no_message_is_left_for_the_garbage_collector(
+    broker: BrokerUnderTest, run_piperun: Commands, tmp_path: Path, handler: str, settings: dict[str, object]
+) -> None:
+    (tmp_path / "cycles.py").write_text(CYCLES)
+    for queue in ("work", "out"):
+        await broker.declare(queue)
+    await fill(broker, 100, 100)
+    consumer = {"queue": "work", "handler": f"cycles:{handler}", "prefetch": 10, **settings}
+    command = run_piperun(
+        json.dumps({"broker": broker.url, "queues": {"work": {}, "out": {}}, "consumers": {"c": consumer}})
+    )
+    command.wait_for_line("left for the collector")
+    assert "0 messages and 0 objects were left for the collector" in command.lines
 
 
 @pytest.mark.usefixtures("handlers")
