@@ -176,8 +176,8 @@ def _start_floor(shape: Shape) -> tuple[Callable[[Sequence[HandDelivery]], None]
 def start_consumer(
     shape: Shape, *, clock: Clock | None = None, publisher: Publisher | None = None, in_worker: bool = False
 ) -> tuple[Callable[[Sequence[Delivery]], None], Callable[[], None]]:
-    """A consumer as the runtime makes one, publishing through the stand-in unless another `publisher` is given: what
-    takes its deliveries, and what ends it and looks whether all of them were done."""
+    """A consumer as the runtime makes one, on the machine's clock and publishing through the stand-in unless others are
+    given: what takes its deliveries, and what ends it and looks whether all of them were done."""
     file = _plan(shape)
     (planned,) = file.consumers
     consumer = planned.consumer

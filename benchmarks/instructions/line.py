@@ -1,5 +1,5 @@
 """One way, for so many messages: octets as RabbitMQ writes them go into the fast line, through a consumer's real loop
-and the real publisher, and come out as octets. In the place of the two sockets stand two lists."""
+and the real publisher, and come out as octets, which are counted. There are no sockets, and no broker."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ class StandingClock(SystemClock):
 
 
 class Socket(asyncio.Transport):
-    """Keeps what is written. `switch` cuts what arrives."""
+    """Counts what is written. `switch` cuts what arrives."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """Which event loop the processes of a run get: decided by the one that was started, which tells its workers. It alone
-knows uvloop, and loads it when a run begins or a file asks for it by name. The embedded broker has its own loop."""
+knows uvloop, and loads it when a run begins or a file asks for it by name. It also says how often the garbage collector
+stops that loop. The embedded broker has its own."""
 
 import asyncio
 import gc
@@ -16,7 +17,7 @@ from pipeline.problems import Problem
 
 T = TypeVar("T")
 
-# Objects that were made and not freed. Few enough that bodies held in cycles, as exceptions are, cannot pile up.
+# Objects that were made and not freed. More would gain nothing, and leave more bodies in a handler's own cycles.
 _COLLECT_AFTER = 2_000
 _PYTHONS_THRESHOLD = (700, 10, 10)  # by default
 
@@ -43,10 +44,10 @@ def run_on(loop: Loop, work: Coroutine[Any, Any, T]) -> T:
 
 
 def _rarely_collected() -> None:
-    """Nearly all that a message needs goes with it, without the garbage collector; and what was there before a run
-    stays, such as the modules of handlers, which may bring a million objects. From now on the collector leaves the
-    second alone and looks at the first a third as often, which is a twentieth of the time for a message. A threshold
-    that somebody has chosen is kept."""
+    """What a message needs goes with it, without the garbage collector, for none of it refers to itself; and what was
+    there before a run stays, such as the modules of handlers, which may bring a million objects. From now on the
+    collector leaves the second alone and looks for cycles of handlers a third as often, which is a twentieth of the
+    time for a message. A threshold that somebody has chosen is kept."""
     gc.freeze()
     if gc.get_threshold() == _PYTHONS_THRESHOLD:
         gc.set_threshold(_COLLECT_AFTER, *_PYTHONS_THRESHOLD[1:])
