@@ -44,6 +44,7 @@ _FLAGS = Struct(">H")
 _TABLE_SIZE = Struct(">I")  # 4.2.5.5
 _TIMESTAMP = Struct(">Q")  # 4.2.5.4
 _MORE_FLAGS = 1  # 4.2.6.1: the last bit says that another word of flags follows
+_MESSAGE_ID = 1 << 7  # 1.8.1.9
 
 _TEXT, _TABLE, _OCTET, _TIME = range(4)
 # The properties of class basic (1.8.1) in the order of their flags, from bit 15 down.
@@ -104,6 +105,33 @@ def properties(data: bytes, at: int) -> Properties:
 @lru_cache(maxsize=1_024)  # a program sends few kinds of messages; asking for each flag was most of the time
 def _present(flags: int) -> tuple[tuple[str, int], ...]:
     return tuple(each for bit, each in enumerate(_PROPERTIES) if flags & 1 << 15 - bit)
+
+
+def message_id(data: bytes, at: int) -> str | None:
+    """The same for this property alone, which is asked for of nearly every message, and mostly of all it has."""
+    try:
+        (flags,) = _FLAGS.unpack_from(data, at)
+        at += 2
+        if flags & _MORE_FLAGS:
+            at += 2
+            while _FLAGS.unpack_from(data, at - 2)[0] & _MORE_FLAGS:
+                at += 2
+        for kind in _up_to_message_id(flags):
+            if kind == _OCTET:
+                at += 1
+            elif kind == _TEXT:
+                at += 1 + data[at]
+            else:
+                at += 4 + _TABLE_SIZE.unpack_from(data, at)[0]
+        return short_string(data, at)[0] if flags & _MESSAGE_ID else None
+    except (IndexError, StructError):
+        return None
+
+
+@lru_cache(maxsize=1_024)
+def _up_to_message_id(flags: int) -> tuple[int, ...]:
+    """The kinds of what stands before it."""
+    return tuple(kind for _, kind in _present(flags & ~(2 * _MESSAGE_ID - 1)))
 
 
 def headers(octets: bytes) -> dict[str, object]:
