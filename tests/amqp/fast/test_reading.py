@@ -137,6 +137,21 @@ def test_the_names_of_a_delivery_may_be_as_long_as_a_short_string() -> None:
     assert (message.exchange, message.routing_key) == (longest, "é" * 255)
 
 
+@given(where=st.lists(st.tuples(*[st.sampled_from(("", "a", "bb", "ccc"))] * 3), min_size=1, max_size=12))
+def test_deliveries_behind_each_other_differ_in_all_their_names(where: list[tuple[str, str, str]]) -> None:
+    # Given deliveries of which some begin alike, some are only as long, and some are neither
+    octets = [
+        deliver_method(1, tag, consumer=consumer, exchange=exchange, routing_key=key) + content(1, b"%d" % tag)
+        for tag, (consumer, exchange, key) in enumerate(where, 1)
+    ]
+
+    found = received(b"".join(octets))
+    assert [(each.message.exchange, each.message.routing_key) for each in found] == [each[1:] for each in where]
+    assert [(each._tag, each.message.body) for each in found] == [
+        (tag, b"%d" % tag) for tag in range(1, len(where) + 1)
+    ]
+
+
 @pytest.mark.parametrize("size", [0, 1, 4088, 4089, 8176, 8177, 20_000])
 def test_a_body_is_as_many_frames_as_it_needs(size: int) -> None:
     body = bytes(range(256)) * (size // 256 + 1)
@@ -236,6 +251,18 @@ def test_no_properties_can_raise(octets: bytes) -> None:
 
     attributes(message)
     assert message.body == b"x"
+
+
+@given(
+    octets=st.one_of(
+        st.binary(max_size=80),
+        st.integers(2, len(EVERY_PROPERTY)).map(lambda end: EVERY_PROPERTY[:end]),
+        st.tuples(st.binary(min_size=2, max_size=2), st.just(EVERY_PROPERTY[2:])).map(b"".join),
+    )
+)
+def test_the_message_id_alone_is_that_among_all_properties(octets: bytes) -> None:
+    # Given any octets where flags and values should be, those of every property cut off, or under other flags
+    assert reading.message_id(octets, 0) == reading.properties(octets, 0).get("message_id")
 
 
 @given(octets=st.binary(max_size=120))
