@@ -128,8 +128,11 @@ class Publisher:
         generation = self._generation
         if generation is None or generation.blocked or not self._places:
             return None
-        message_id = outgoing.message_id
-        outlet = self._outlets.get(self._destination(outgoing))
+        message_id, exchange = outgoing.message_id, outgoing.exchange
+        # `_destination`, but for one that shares its channel.
+        outlet = self._outlets.get((exchange, "" if exchange else outgoing.routing_key))
+        if outlet is None:
+            outlet = self._outlets.get(self._destination(outgoing))
         if outlet is None or not outlet.takes(message_id) or message_id in self._suspects:
             return None
         return outlet

@@ -84,10 +84,10 @@ class FastOutlet:
             octets, rest = writing.publish(self._number, outgoing, frame_max=self._frame_max)
         except UNWRITABLE as error:
             unwritable = Unwritable(f"a message to {outgoing} cannot be written: {error}")
-            self._after_one(message_id, unwritable)
+            self._never_sent(message_id, unwritable)
             raise unwritable from None
         except NotConnected as error:
-            self._after_one(message_id, error)
+            self._never_sent(message_id, error)
             raise
         answer = self._loop.create_future()
         self._last = number
@@ -168,27 +168,29 @@ class FastOutlet:
             self._lowest += 1
 
     def _answer(self, number: int, *, taken: bool) -> None:
-        message = self._in_flight.get(number)
+        message = self._in_flight.pop(number, None)
         if message is None:
             return
         if message.returned is not None:
-            self._end(number, unroutable(message.outgoing, message.returned))
+            self._end(message, unroutable(message.outgoing, message.returned))
         else:
-            self._end(number, None if taken else nacked(message.outgoing))
+            self._end(message, None if taken else nacked(message.outgoing))
 
-    def _end(self, number: int, error: Exception | None) -> None:
-        message = self._in_flight.pop(number)
-        message_id = message.outgoing.message_id
+    def _end(self, message: _InFlight, error: Exception | None) -> None:
+        """Of a message that was in flight until now."""
+        message_id, answer = message.outgoing.message_id, message.answer
         del self._ids[message_id]
-        if message.answer.done():
+        if answer.done():
             pass  # its sender has gone
         elif error is None:
-            message.answer.set_result(None)
+            answer.set_result(None)
         else:
-            message.answer.set_exception(error)
+            answer.set_exception(error)
         if message.over is not None:
             message.over.set_result(None)
-        self._after_one(message_id, error)
+        self._answered(message_id, error)
+        if self._retired:
+            self._close_if_over()
 
     def _take_returned(self, data: bytes, at: int, after: int) -> int:
         """basic.return and its content, before the confirm of the same message. It is known by its id: one of an id is
@@ -213,7 +215,7 @@ class FastOutlet:
 
     # Its end
 
-    def _after_one(self, message_id: str, error: Exception | None) -> None:
+    def _never_sent(self, message_id: str, error: Exception) -> None:
         self._answered(message_id, error)
         if self._retired:
             self._close_if_over()
@@ -231,12 +233,13 @@ class FastOutlet:
         """With the client's reason, some turns of the loop after `gone`."""
         error = asyncio.CancelledError() if closing.cancelled() else closing.exception()
         self.gone()
-        for number, message in list(self._in_flight.items()):
+        messages, self._in_flight = list(self._in_flight.values()), {}
+        unknown = [each for each in messages if each.returned is None]
+        for message in messages:
             if message.returned is not None:  # it has had its answer, but for the confirm
-                self._end(number, unroutable(message.outgoing, message.returned))
-        in_flight = len(self._in_flight)
-        for number, message in list(self._in_flight.items()):
-            self._end(number, ended(error, message.outgoing, in_flight=in_flight))
+                self._end(message, unroutable(message.outgoing, message.returned))
+        for message in unknown:
+            self._end(message, ended(error, message.outgoing, in_flight=len(unknown)))
 
 
 def _reply_text(arguments: bytes) -> str:

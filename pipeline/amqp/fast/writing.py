@@ -65,27 +65,21 @@ def publish(channel: int, outgoing: Outgoing, *, frame_max: int) -> tuple[bytes,
     written = properties.written
     if written is None:
         written = properties.written = _written(properties.like)
-    flags, before, after = written
+    flags, size, before, after = written
     body, message_id = outgoing.body, b""
     if outgoing.message_id:
         flags |= _MESSAGE_ID
         message_id = _short_string(outgoing.message_id, "message_id")
-    size, length = len(before) + len(message_id) + len(after), len(body)
+    length = len(body)
+    size += len(message_id)
     if size > _ALWAYS_ROOM and _FLAGS_SIZE + size > (room := room_for_properties(frame_max)):
         raise ValueError(f"headers and properties take {_FLAGS_SIZE + size} bytes, and the broker allows {room}")
-    start = (
-        _publish_method(channel, outgoing.exchange, outgoing.routing_key, outgoing.mandatory),
-        _CONTENT_HEADER.pack(_HEADER, channel, _IN_CONTENT_HEADER + size, _BASIC, 0, length, flags),
-        before,
-        message_id,
-        after,
-        _END,
-    )
-    if frame_max and length > frame_max - OUTSIDE_PAYLOAD:
-        return b"".join(start), body
-    if not length:  # no body frame (4.2.6.2)
-        return b"".join(start), b""
-    return b"".join((*start, _FRAME.pack(_BODY, channel, length), body, _END)), b""
+    method = _publish_method(channel, outgoing.exchange, outgoing.routing_key, outgoing.mandatory)
+    header = _CONTENT_HEADER.pack(_HEADER, channel, _IN_CONTENT_HEADER + size, _BASIC, 0, length, flags)
+    if not length or (frame_max and length > frame_max - OUTSIDE_PAYLOAD):  # empty is no body frame (4.2.6.2)
+        return b"".join((method, header, before, message_id, after, _END)), body
+    frame = _FRAME.pack(_BODY, channel, length)
+    return b"".join((method, header, before, message_id, after, _END, frame, body, _END)), b""
 
 
 def long_body(channel: int, octets: bytes, *, frame_max: int) -> Iterator[bytes]:
@@ -114,9 +108,9 @@ def _publish_method(channel: int, exchange: str, routing_key: str, mandatory: bo
 _IDS = Struct(">HH")
 
 
-def _written(message: Message) -> tuple[int, bytes, bytes]:
-    """Flags, and values before and behind the message-id, which stands between them: persistent unless the message says
-    otherwise; an empty text is absent, as the client has it."""
+def _written(message: Message) -> tuple[int, int, bytes, bytes]:
+    """Flags, and values before and behind the message-id, which stands between them, with the size of both: persistent
+    unless the message says otherwise; an empty text is absent, as the client has it."""
     flags = _DELIVERY_MODE
     before: list[bytes] = []
     after: list[bytes] = []
@@ -154,7 +148,8 @@ def _written(message: Message) -> tuple[int, bytes, bytes]:
     if message.app_id:
         flags |= _APP_ID
         after.append(_short_string(message.app_id, "app_id"))
-    return flags, b"".join(before), b"".join(after)
+    values = b"".join(before), b"".join(after)
+    return flags, len(values[0]) + len(values[1]), *values
 
 
 def _short_string(text: str, name: str) -> bytes:
