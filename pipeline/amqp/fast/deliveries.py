@@ -147,8 +147,8 @@ class Deliveries:
         return at
 
     def _learn_method(self, data: bytes, at: int, end: int) -> bool:
-        """How a method frame of basic.deliver begins, up to its delivery tag, and how long it is: in both, nearly all of
-        one queue are alike. False: it is none."""
+        """How a method frame of basic.deliver begins, up to its delivery tag, and how long it is: nearly all of a queue
+        are alike in that. False: it is none."""
         kind, channel, size, method, length = METHOD_START.unpack_from(data, at)
         tag_at = METHOD_START.size + length
         if kind != METHOD or channel != self._channel or method != DELIVER:
