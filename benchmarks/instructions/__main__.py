@@ -11,6 +11,7 @@ import sys
 from typing import Final
 
 from benchmarks.instructions.ways import WAYS, Way
+from benchmarks.instructions.where import where
 
 HOW_TO_GET_IT: Final = (
     "valgrind is not here, and it does the counting: get it from the system's packages (apt-get install valgrind)"
@@ -24,6 +25,9 @@ _ROW = "{:<12}{:>12}  {}"
 
 def main() -> int:
     wish = _arguments()
+    if wish.where:
+        print(where(next(way for way in WAYS if way.name == wish.where)))
+        return 0
     valgrind = shutil.which("valgrind")
     if valgrind is None:
         print(HOW_TO_GET_IT, file=sys.stderr)
@@ -44,6 +48,7 @@ def _arguments() -> argparse.Namespace:
     )
     names = [way.name for way in WAYS]
     parser.add_argument("--way", action="append", choices=names, metavar="NAME", help="only this; may be repeated")
+    parser.add_argument("--where", choices=names, metavar="NAME", help="in which functions; needs no valgrind")
     return parser.parse_args()
 
 

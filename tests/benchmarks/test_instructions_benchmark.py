@@ -43,6 +43,17 @@ def test_the_help_names_the_ways() -> None:
     assert all(len(line) <= 80 for line in run.stdout.splitlines()), run.stdout
 
 
+def test_where_they_are_is_told_by_function() -> None:
+    run = command("--where", "consume", path="")
+    assert run.returncode == 0, run.stderr
+    rows = [line.split() for line in run.stdout.splitlines()[1:]]
+    (ack,) = (row for row in rows if "FastDelivery.ack" in row)
+    assert ack[1:] == ["1.00", "FastDelivery.ack", "pipeline/amqp/fast/deliveries.py"]
+    # And each is in the sum
+    *numbers, total = [float(row[0]) for row in rows]
+    assert sum(numbers) == pytest.approx(total, abs=0.1 * len(rows))
+
+
 def command(*words: str, path: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "benchmarks.instructions", *words],
