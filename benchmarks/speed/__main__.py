@@ -78,7 +78,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--all", action="store_true", help="all shapes and all that is more; takes hours")
     parser.add_argument("--rounds", type=_count, default=5, metavar="N", help="how often (default: 5)")
-    parser.add_argument("--seconds", type=_length, default=1.5, metavar="S", help="how long each, about (default: 1.5)")
+    parser.add_argument(
+        "--seconds", type=_length, default=1.5, metavar="S", help="how long the fastest, about (default: 1.5)"
+    )
     parser.add_argument("--messages", type=int, default=0, metavar="N", help="so many each, instead of --seconds")
     parser.add_argument(
         "--write",

@@ -1,5 +1,6 @@
 """All of it, several times: in each round every peer has its turn with every shape, so that a slow minute of the
-machine does not fall on one of them alone. How many messages a turn takes is learnt in a short run before."""
+machine does not fall on one of them alone. How many messages a turn takes is learnt in a short run before, and is the
+same for all: RabbitMQ needs longer for each message of a long queue, and some clients for each of their first ones."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from benchmarks.speed.task import Result
 
 FEW: Final = 1_000  # messages of the short run
 _MANY: Final = 400_000
+_TIMES: Final = 5  # as long as the fastest may a peer take; one that would take longer has fewer messages
 _MUCH: Final = 256 * 1024 * 1024  # octets of bodies at most, since RabbitMQ has to hold them all
 
 
@@ -38,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`messages` 0: so many as take about `seconds`."""
+    """`messages` 0: so many as take the fastest about `seconds`."""
 
     rounds: int
     seconds: float
@@ -53,8 +55,7 @@ def measure_all(
         Row(shape=shape, peer=peer, messages=plan.messages) for shape in shapes for peer in peers if peer.can(shape)
     ]
     if not plan.messages:
-        for row in rows:
-            _calibrate(row, node, plan.seconds, tell)
+        _calibrate(rows, node, plan.seconds, tell)
     for number in range(1, plan.rounds + 1):
         for row in rows:
             result = _attempt(row, node, row.messages, tell)
@@ -64,16 +65,17 @@ def measure_all(
     return rows
 
 
-def _calibrate(row: Row, node: Node, seconds: float, tell: Callable[[str], None]) -> None:
-    result = _attempt(row, node, FEW, tell)
-    if result is not None:
-        row.messages = count_for(result.rate, seconds, row.shape.body)
+def _calibrate(rows: Sequence[Row], node: Node, seconds: float, tell: Callable[[str], None]) -> None:
+    tried = [(row, result.rate) for row in rows if (result := _attempt(row, node, FEW, tell)) is not None]
+    for row, rate in tried:
+        fastest = max(each for other, each in tried if other.shape == row.shape)
+        row.messages = count_for(rate, fastest, seconds, row.shape.body)
         tell(f"short run: {_name(row)}, from now on {row.messages:,} messages")
 
 
-def count_for(rate: float, seconds: float, body: int) -> int:
-    """So many messages as take about so long, within what RabbitMQ can hold."""
-    return max(FEW // 2, min(int(rate * seconds), _MANY, _MUCH // body))
+def count_for(rate: float, fastest: float, seconds: float, body: int) -> int:
+    """So many messages as take the fastest about so long, within what RabbitMQ can hold; fewer for who is slow."""
+    return max(FEW // 2, min(int(fastest * seconds), int(rate * seconds * _TIMES), _MANY, _MUCH // body))
 
 
 def _attempt(row: Row, node: Node, messages: int, tell: Callable[[str], None]) -> Result | None:

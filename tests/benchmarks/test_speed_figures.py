@@ -79,10 +79,13 @@ def test_a_percentile_is_one_of_the_values(share: float, value: float) -> None:
 
 
 def test_a_run_is_as_long_as_wanted_and_never_more_than_rabbitmq_can_hold() -> None:
-    assert count_for(10_000, 1.5, 100) == 15_000
-    assert count_for(1, 1.5, 100) == FEW // 2
-    assert count_for(10_000_000, 1.5, 100) == 400_000
-    assert count_for(10_000_000, 1.5, 4096) == 65_536
+    assert count_for(10_000, 10_000, 1.5, 100) == 15_000
+    # The same for all of a shape, but for who would take more than five times as long
+    assert count_for(2_000, 10_000, 1.5, 100) == 15_000
+    assert count_for(1_000, 10_000, 1.5, 100) == 7_500
+    assert count_for(1, 10_000, 1.5, 100) == FEW // 2
+    assert count_for(10_000_000, 10_000_000, 1.5, 100) == 400_000
+    assert count_for(10_000_000, 10_000_000, 1.5, 4096) == 65_536
 
 
 # Tasks and results
