@@ -50,6 +50,9 @@ async def published(body):
     look()
     return body
 
+async def sunk(body):
+    await asyncio.sleep(0.002)
+
 async def failed(body):
     look()
     try:
@@ -115,6 +118,7 @@ def test_a_hundred_idle_consumers_of_a_hundred_queues_take_less_than_80_mib(
         ("done", {"timeout": "30s"}),
         ("published", {"publish": {"queue": "out"}}),
         ("published", {"publish": {"queue": "out"}, "concurrency": 10, "timeout": "30s"}),
+        ("published", {"publish": {"queue": "narrow"}, "concurrency": 10}),  # and refused before it is taken
         ("failed", {}),
         ("failed", {"retry": {"delays": ["20ms"]}}),
         ("timed_out", {"timeout": "10ms"}),
@@ -132,10 +136,12 @@ async def test_no_message_is_left_for_the_garbage_collector(
     for queue in ("work", "out"):
         await broker.declare(queue)
     await fill(broker, 100, 100)
-    consumer = {"queue": "work", "handler": f"cycles:{handler}", "prefetch": 10, **settings}
-    command = run_piperun(
-        json.dumps({"broker": broker.url, "queues": {"work": {}, "out": {}}, "consumers": {"c": consumer}})
-    )
+    queues = {"work": {}, "out": {}, "narrow": {"max_length": 1, "overflow": "reject-publish"}}
+    consumers = {
+        "c": {"queue": "work", "handler": f"cycles:{handler}", "prefetch": 10, **settings},
+        "sink": {"queue": "narrow", "handler": "cycles:sunk", "prefetch": 1},
+    }
+    command = run_piperun(json.dumps({"broker": broker.url, "queues": queues, "consumers": consumers}))
     command.wait_for_line("left for the collector")
     assert "0 messages and 0 objects were left for the collector" in command.lines
 
