@@ -3,6 +3,7 @@ copies. How often and how long is decided here; what a message is worth is the c
 
 import random
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
@@ -13,6 +14,8 @@ _FIRST_PAUSE = 0.1  # seconds
 _LONGEST_PAUSE = 5.0
 _DOUBT_FROM = 1.5  # a pause as long as this comes after the fifth refusal
 _CONNECT_WAIT = 10.0  # how long one try waits for a connection before it is asked again whether it is worth it
+
+MAY_MEND: Final = (Nacked, ConnectionLost, NotConnected)  # with another try: a full queue, a lost connection
 
 Troubled = Callable[[str, float], None]
 
@@ -30,10 +33,10 @@ async def until_confirmed(
     troubled: Troubled,
     begun: Awaitable[None] | None = None,
 ) -> None:
-    """Returns when the broker has taken the message. A refusal that another try may mend (a full queue, a lost
-    connection) is tried again under the same message id, so that a repeat can be recognised, as long as `worth_it`
-    says so; then `GaveUp` is raised. `Unroutable` and `PublishRefused` are raised at once. `begun`: the answer to a
-    first try that somebody has begun, which may have ended."""
+    """Returns when the broker has taken the message. A refusal that another try may mend is tried again under the same
+    message id, so that a repeat can be recognised, as long as `worth_it` says so; then `GaveUp` is raised. `Unroutable`
+    and `PublishRefused` are raised at once. `begun`: the answer to a first try that somebody has begun, which may have
+    ended."""
     pause = _FIRST_PAUSE
     while True:
         try:
@@ -42,7 +45,7 @@ async def until_confirmed(
             await (begun or publisher.begin(outgoing) or publisher.send(outgoing, timeout=_CONNECT_WAIT))
             ARMED and reach("confirm.after_confirm")
             return
-        except (Nacked, ConnectionLost, NotConnected) as error:
+        except MAY_MEND as error:
             begun, reason = None, str(error)
             if isinstance(error, Nacked) and pause >= _DOUBT_FROM:
                 publisher.doubt(outgoing)

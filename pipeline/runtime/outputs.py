@@ -9,10 +9,10 @@ from typing import Any
 from pipeline.amqp.publish import Outgoing, Publisher
 from pipeline.clock import Clock
 from pipeline.config.model import Publish
-from pipeline.errors import ConnectionLost, Nacked, NotConnected, SettlementError
+from pipeline.errors import SettlementError
 from pipeline.failpoints import ARMED, reach
 from pipeline.message import Delivery, Message
-from pipeline.runtime.confirm import until_confirmed
+from pipeline.runtime.confirm import MAY_MEND, until_confirmed
 from pipeline.runtime.outgoing import Stamp, outgoing
 from pipeline.sources.base import ids
 from pipeline.values import Light
@@ -122,7 +122,7 @@ class Outputs(Light):
                     ARMED and reach("outputs.before_answer")
                     await (answer or self._send(last))
                     ARMED and reach("outputs.after_answer")
-                except (Nacked, ConnectionLost):  # which `_send` itself does not raise
+                except MAY_MEND:  # which `_send` itself does not raise
                     await self._send(last, answer)
         while self._sending:  # also what the handler's own tasks have sent meanwhile
             await self._some_confirmed(self._sending, asyncio.ALL_COMPLETED)
@@ -149,7 +149,7 @@ class Outputs(Light):
             self._since = self._outlet.clock.now()
         try:
             return self._outlet.publisher.begin(out)
-        except NotConnected:
+        except MAY_MEND:
             return None
 
     def _send(self, out: Outgoing, answer: asyncio.Future[None] | None = None) -> Coroutine[Any, Any, None]:

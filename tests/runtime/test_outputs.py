@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.amqp.publish import Outgoing
 from pipeline.clock import FakeClock
 from pipeline.codec import EncodeError
 from pipeline.config.model import Publish
-from pipeline.errors import ChannelGone, Nacked, PublishRefused, Unroutable
+from pipeline.errors import ChannelGone, ConnectionLost, Nacked, NotConnected, PublishRefused, Unroutable
 from pipeline.message import Message
 from pipeline.runtime.outputs import Outlet, Outputs
 from pipeline.runtime.settle import LONGEST_HOLD
@@ -214,6 +215,40 @@ async def test_a_full_queue_is_waited_for_while_the_message_can_be_held() -> Non
     await in_time(table.clock, table.outputs.confirmed())
     assert table.troubles == ["a queue is full"] * 3
     assert table.publisher.ids == ["m-1:charge:1"] * 4
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("fault", [Nacked, ConnectionLost, NotConnected])
+async def test_the_one_output_of_a_message_is_tried_again(fault: type[Exception], at_once: bool) -> None:
+    table = Table([fault("not now")] * 3)
+    table.publisher.at_once = at_once
+    await in_time(table.clock, table.outputs.confirmed(table.outputs.made("a")))
+    assert table.troubles == ["not now"] * 3
+    assert table.publisher.ids == ["m-1:charge:1"] * 4
+
+
+async def test_one_that_could_not_even_begin_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table([NotConnected("not now")])
+
+    def begin(_: Outgoing) -> None:
+        raise NotConnected("the channel had just been closed")
+
+    monkeypatch.setattr(table.publisher, "begin", begin)
+    trying = asyncio.create_task(table.outputs.confirmed(table.outputs.made("a")))
+    await some_turns()
+    monkeypatch.undo()
+    await in_time(table.clock, trying)
+    assert table.troubles == ["the channel had just been closed", "not now"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("fault", [UNROUTABLE, PublishRefused("403")])
+async def test_the_one_output_that_was_not_taken_is_an_error(fault: Exception, at_once: bool) -> None:
+    table = Table([fault])
+    table.publisher.at_once = at_once
+    with pytest.raises(type(fault)):
+        await table.outputs.confirmed(table.outputs.made("a"))
+    assert table.troubles == []
 
 
 async def test_what_is_not_worth_another_try_is_given_up_with_its_message() -> None:
