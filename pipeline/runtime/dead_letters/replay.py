@@ -200,9 +200,13 @@ class _Replay:
         except (Unroutable, PublishRefused) as error:  # this message's own trouble; the others may fare better
             report.refused[str(error)] += 1
             self._hold()
-        except (Nacked, NotConnected) as error:
+        except Nacked as error:
             report.refused[str(error)] += 1
             self._halt(str(error))
+        except NotConnected as error:
+            report.refused[str(error)] += 1
+            # That its channel had just been closed may be the first that is heard of a connection's end.
+            self._halt(_lost(self._publishing.reason) if await self._publishing.is_over() else str(error))
         except (ConnectionLost, asyncio.CancelledError) as error:
             report.uncertain += 1
             self._halt(_lost(error))
