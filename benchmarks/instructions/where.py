@@ -17,7 +17,7 @@ _ROOT: Final = Path(__file__).parents[2]
 # Counted twice, with few messages and with many: what a start takes is in both.
 _FEW, _MANY = 100, 1_100
 _SHOWN: Final = 40
-_ROW: Final = "{:>9}  {:>5}  {}"
+_ROW: Final = "{:>9} {:>5} {}"
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ class Publisher:
         if generation is None or generation.blocked or not self._places:
             return None
         message_id, exchange = outgoing.message_id, outgoing.exchange
-        # `_destination`, but for one that shares its channel.
+        # Nearly always found under its own name; `_destination`, which looks for it as well, is for one that shares.
         outlet = self._outlets.get((exchange, "" if exchange else outgoing.routing_key))
         if outlet is None:
             outlet = self._outlets.get(self._destination(outgoing))

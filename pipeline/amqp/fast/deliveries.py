@@ -90,7 +90,7 @@ class Deliveries:
         self._queue = queue
         self._receive = receive
         self._batch: list[FastDelivery] = []
-        self._up_to_tag, self._method_size = b"?", 0  # of the last one that was learnt
+        self._up_to_tag, self._method_size = b"?", 0  # of the last one that was learnt; no frame begins so
         # A delivery of which only the beginning is there: what its method says, what its content header says, its body.
         self._tag = 0
         self._redelivered = False

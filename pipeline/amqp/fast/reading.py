@@ -112,10 +112,10 @@ def message_id(data: bytes, at: int) -> str | None:
     try:
         (flags,) = _FLAGS.unpack_from(data, at)
         at += 2
-        if flags & _MORE_FLAGS:
+        more = flags
+        while more & _MORE_FLAGS:
+            (more,) = _FLAGS.unpack_from(data, at)
             at += 2
-            while _FLAGS.unpack_from(data, at - 2)[0] & _MORE_FLAGS:
-                at += 2
         for kind in _up_to_message_id(flags):
             if kind == _OCTET:
                 at += 1
